@@ -1,0 +1,1 @@
+"""Measure, explain and close the modality gap of embedding models, and prove what that does."""

@@ -1,0 +1,217 @@
+"""Arrays of every library through one door: namespaces, devices, dtypes, and blocks of rows.
+
+This is the only module that imports array-api-compat. The rest of the core asks here for a namespace
+and writes plain Array API code, so results follow the input: its library, its device, its dtype.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, TypeAlias
+
+import numpy as np
+from array_api_compat import (
+    array_namespace as _array_namespace,
+)
+from array_api_compat import (
+    device,
+    is_array_api_obj,
+    is_cupy_array,
+    is_jax_array,
+    is_numpy_array,
+    is_torch_array,
+    to_device,
+)
+
+from modgap.errors import DataError
+
+__all__ = [
+    "Array",
+    "as_float64",
+    "asarray_like",
+    "bincount",
+    "block_slices",
+    "device",
+    "dtype_eps",
+    "float64",
+    "gather_rows",
+    "is_array",
+    "is_numpy_array",
+    "namespace",
+    "normalize_rows",
+    "row_norms",
+    "to_numpy",
+    "top_k",
+    "working_float",
+]
+
+Array: TypeAlias = Any
+
+#: Elements that one temporary block may hold; 4 Mi float64 values are 32 MiB.
+BLOCK_ELEMENTS = 4 * 1024 * 1024
+
+
+def is_array(x: object) -> bool:
+    """Whether `x` is an array of a library that follows the Array API standard."""
+    return bool(is_array_api_obj(x))
+
+
+def namespace(*arrays: Array) -> Any:
+    """Return the Array API namespace that the arrays share."""
+    return _array_namespace(*arrays)
+
+
+def float64(xp: Any) -> Any:
+    """Return the namespace's float64, or say how to switch it on (JAX hides it by default)."""
+    if "jax" in xp.__name__:
+        import jax
+
+        if not jax.config.jax_enable_x64:
+            raise DataError(
+                "JAX computes in 32 bits here, too few for these statistics; call "
+                'jax.config.update("jax_enable_x64", True) first'
+            )
+    return xp.float64
+
+
+def as_float64(x: Array) -> Array:
+    """Return `x` in float64, the same object where it already is."""
+    xp = namespace(x)
+    return xp.astype(x, float64(xp), copy=False)
+
+
+def working_float(x: Array) -> Array:
+    """Return `x` in the precision that products are made in: float32 for half floats, else its own."""
+    xp = namespace(x)
+    if x.dtype in (xp.float32, xp.float64):
+        return x
+    return xp.astype(x, xp.float32)
+
+
+def dtype_eps(x: Array) -> float:
+    """Return the unit of rounding of the floats in `x`, for example 1.2e-7 for float32."""
+    name = str(x.dtype)
+    if "bfloat16" in name:
+        return 2.0**-7
+    if "float16" in name:
+        return float(np.finfo(np.float16).eps)
+    return float(np.finfo(np.float32 if "float32" in name else np.float64).eps)
+
+
+def asarray_like(values: Any, like: Array, *, dtype: Any = None) -> Array:
+    """Return host values as an array of the library and on the device of `like`."""
+    xp = namespace(like)
+    return xp.asarray(np.asarray(values), dtype=dtype, device=device(like))
+
+
+def to_numpy(x: Array) -> np.ndarray:
+    """Return `x` as a NumPy array on the host, without a copy where possible."""
+    if is_numpy_array(x):
+        return np.asarray(x)
+    if is_torch_array(x):
+        x = x.detach().cpu()
+        return np.asarray(x.float() if "bfloat16" in str(x.dtype) else x)
+    if is_cupy_array(x):
+        return np.asarray(x.get())
+    if is_jax_array(x):
+        return np.asarray(x)
+    return np.from_dlpack(to_device(x, "cpu") if str(device(x)) != "CPU_DEVICE" else x)
+
+
+def block_slices(rows: int, row_elements: int, *, elements: int = BLOCK_ELEMENTS) -> Iterator[slice]:
+    """Yield slices that cut `rows` rows into blocks of about `elements` values, one row at least."""
+    step = max(1, elements // max(1, row_elements))
+    for start in range(0, rows, step):
+        yield slice(start, min(start + step, rows))
+
+
+def row_norms(x: Array) -> Array:
+    """Return the Euclidean length of each row, shape (n,), in the dtype of `x`."""
+    xp = namespace(x)
+    return xp.sqrt(xp.sum(x * x, axis=-1))
+
+
+def normalize_rows(x: Array) -> Array:
+    """Return the rows scaled to unit length; a zero row stays zero."""
+    xp = namespace(x)
+    norms = xp.expand_dims(row_norms(x), axis=-1)
+    return x / xp.where(norms > 0, norms, xp.ones_like(norms))
+
+
+def gather_rows(x: Array, rows: Array) -> Array:
+    """Return `x[rows]` for an index array of any shape, shape (*rows.shape, d)."""
+    xp = namespace(x)
+    flat = xp.take(x, xp.reshape(rows, (-1,)), axis=0)
+    return xp.reshape(flat, (*rows.shape, *x.shape[1:]))
+
+
+def bincount(indices: Array, weights: Array | None, length: int) -> Array:
+    """Return the sums of `weights` (or counts) per index, shape (length,).
+
+    The standard has no scatter-add; every library has a `bincount` of its own, and the strict
+    reference implementation goes through the host.
+    """
+    xp = namespace(indices)
+    if is_numpy_array(indices):
+        return np.bincount(indices, weights=weights, minlength=length)
+    if is_torch_array(indices):
+        import torch
+
+        return torch.bincount(indices, weights=weights, minlength=length)
+    if is_jax_array(indices):
+        import jax.numpy as jnp
+
+        return jnp.bincount(indices, weights=weights, length=length)
+    if is_cupy_array(indices):
+        import cupy
+
+        return cupy.bincount(indices, weights=weights, minlength=length)
+    host = np.bincount(
+        to_numpy(indices),
+        weights=None if weights is None else to_numpy(weights),
+        minlength=length,
+    )
+    return xp.asarray(host, device=device(indices))
+
+
+def top_k(x: Array, k: int) -> tuple[Array, Array]:
+    """Return the k largest values of each row and their columns, both (m, k), largest first.
+
+    The standard has no top-k; libraries that have one use it. In NumPy, the maxima of groups of
+    columns choose k groups first, so that the partition runs over a small part of the row.
+    """
+    xp = namespace(x)
+    if is_torch_array(x):
+        values, columns = x.topk(k, dim=1)
+        return values, columns
+    if is_jax_array(x):
+        import jax
+
+        return tuple(jax.lax.top_k(x, k))  # type: ignore[return-value]
+    if is_numpy_array(x):
+        return _numpy_top_k(x, k)
+    columns = xp.argsort(x, axis=1, descending=True)[:, :k]
+    return xp.take_along_axis(x, columns, axis=1), columns
+
+
+def _numpy_top_k(x: np.ndarray, k: int, group: int = 32) -> tuple[np.ndarray, np.ndarray]:
+    rows, width = x.shape
+    groups = width // group
+    if k == 1:
+        columns = np.argmax(x, axis=1)[:, None]
+        return np.take_along_axis(x, columns, axis=1), columns
+    if groups > 2 * k:
+        whole = x[:, : groups * group].reshape(rows, groups, group)
+        best = np.argpartition(whole.max(axis=2), groups - k, axis=1)[:, groups - k :]
+        best.sort(axis=1)  # columns in order, so that ties fall to the first
+        columns = (best[:, :, None] * group + np.arange(group)).reshape(rows, -1)
+        tail = np.arange(groups * group, width)
+        columns = np.hstack([columns, np.broadcast_to(tail, (rows, tail.size))])
+        values = np.take_along_axis(x, columns, axis=1)
+    else:
+        columns, values = np.broadcast_to(np.arange(width), x.shape), x
+    if values.shape[1] > k:
+        part = np.argpartition(values, values.shape[1] - k, axis=1)[:, values.shape[1] - k :]
+        values, columns = (np.take_along_axis(z, part, axis=1) for z in (values, columns))
+    order = np.lexsort((columns, -values), axis=1)
+    return np.take_along_axis(values, order, axis=1), np.take_along_axis(columns, order, axis=1)

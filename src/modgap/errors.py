@@ -1,0 +1,33 @@
+"""What modgap raises. Every message names the argument, the rule, the values seen, and the fix."""
+
+
+class ModgapError(Exception):
+    """Base of every error that a caller can mend; the command line prints it as one line."""
+
+
+class ShapeError(ModgapError, ValueError):
+    """An array has the wrong number of axes, or two arrays do not fit together."""
+
+
+class DataError(ModgapError, ValueError):
+    """An array's values cannot be used: NaN, a row without direction, a type without fractions."""
+
+
+class ArgumentError(ModgapError, ValueError):
+    """An option is outside its range, or two options exclude each other."""
+
+
+class FormatError(ModgapError, ValueError):
+    """A file is missing, broken, or of another kind than its name says."""
+
+
+class ClosureError(ModgapError, ValueError):
+    """A closure is used on embeddings, or under a metric, that it was not fitted for."""
+
+
+class MissingExtraError(ModgapError, ImportError):
+    """An optional package is not installed; the message holds the pip command."""
+
+
+class ClosureWarning(UserWarning):
+    """A closer ran, but there was little or nothing that it could close."""

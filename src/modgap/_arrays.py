@@ -39,6 +39,7 @@ __all__ = [
     "is_numpy_array",
     "namespace",
     "normalize_rows",
+    "put_columns",
     "row_norms",
     "to_numpy",
     "top_k",
@@ -115,7 +116,11 @@ def to_numpy(x: Array) -> np.ndarray:
         return np.asarray(x.get())
     if is_jax_array(x):
         return np.asarray(x)
-    return np.from_dlpack(to_device(x, "cpu") if str(device(x)) != "CPU_DEVICE" else x)
+    where = device(x)
+    host = "cpu"
+    if "array_api_strict" in type(where).__module__:  # it has a device class and names of its own
+        host = type(where)("CPU_DEVICE")
+    return np.from_dlpack(to_device(x, host))
 
 
 def block_slices(rows: int, row_elements: int, *, elements: int = BLOCK_ELEMENTS) -> Iterator[slice]:
@@ -143,6 +148,21 @@ def gather_rows(x: Array, rows: Array) -> Array:
     xp = namespace(x)
     flat = xp.take(x, xp.reshape(rows, (-1,)), axis=0)
     return xp.reshape(flat, (*rows.shape, *x.shape[1:]))
+
+
+def put_columns(x: Array, columns: Array, value: float) -> Array:
+    """Return `x` (m, n) with `value` at (i, columns[i]); a column outside [0, n) is left out.
+
+    `x` must be a temporary of the caller's: where the library allows, it is written in place.
+    """
+    xp = namespace(x)
+    if is_numpy_array(x) or is_torch_array(x) or is_cupy_array(x):
+        inside = (columns >= 0) & (columns < x.shape[1])
+        (rows,) = xp.nonzero(inside)
+        x[rows, columns[inside]] = value
+        return x
+    every = xp.arange(x.shape[1], dtype=columns.dtype, device=device(x))
+    return xp.where(every[None, :] == columns[:, None], xp.asarray(value, dtype=x.dtype), x)
 
 
 def bincount(indices: Array, weights: Array | None, length: int) -> Array:

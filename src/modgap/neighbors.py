@@ -166,7 +166,7 @@ def pair_scores(queries: Array, items: Array, metric: str) -> Array:
 
 def _search(queries: Array, gallery: Array, k: int, metric: str) -> Neighbors:
     xp = namespace(queries)
-    pivot = xp.mean(working_float(gallery[:4096, :]), axis=0)
+    pivot = xp.mean(working_float(gallery[: min(4096, gallery.shape[0]), :]), axis=0)
     found = []
     for rows in block_slices(queries.shape[0], 1, elements=_QUERY_BLOCK):
         block = queries[rows, :]

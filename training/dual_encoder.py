@@ -276,7 +276,11 @@ class TextTower(nn.Module):
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything that fixes a training run, together with the photos it sees."""
+    """Everything that fixes a training run, together with the photos it sees.
+
+    With `by_heart`, each image keeps one caption, the templates taken in turn, and is never
+    cropped: with one image a caption, the loss can go to zero.
+    """
 
     dim: int = 128
     width: int = 32
@@ -285,9 +289,11 @@ class Settings:
     learn_temperature: bool = True
     start: Literal["default", "cone", "matched"] = "default"
     batch_size: int = 256
-    steps: int = 4000
+    steps: int = 3000
     learning_rate: float = 2e-3
+    schedule: Literal["cosine", "constant"] = "cosine"
     weight_decay: float = 0.05
+    by_heart: bool = False
     precision: Literal["float32", "bfloat16"] = "bfloat16"
     seed: int = 0
 
@@ -437,10 +443,16 @@ def batches(n: int, size: int, steps: int, generator: torch.Generator) -> Iterat
 
 
 def learning_rate(step: int, settings: Settings) -> float:
-    """Return the rate: a linear rise for a tenth of the steps, then half a cosine to zero."""
+    """Return the rate: a linear rise for a tenth of the steps, then as `settings.schedule` says.
+
+    "cosine" goes down to zero over half a cosine, which ends the training well; "constant" stays,
+    so that whatever comes to rest does so by itself.
+    """
     rise = max(1, settings.steps // 10)
     if step < rise:
         return settings.learning_rate * (step + 1) / rise
+    if settings.schedule == "constant":
+        return settings.learning_rate
     progress = (step - rise) / max(1, settings.steps - rise)
     return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
 
@@ -453,6 +465,30 @@ def _optimizer(model: DualEncoder, settings: Settings) -> torch.optim.AdamW:
         {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=(0.9, 0.98))
+
+
+def templates_in_turn(photos: Photos, captions: Captions) -> Tensor:
+    """Return a template for each photo, by number: the next one for every round of the classes.
+
+    The files interleave the classes, so the first `t * c` photos get every caption once.
+    """
+    rows = torch.arange(len(photos), device=photos.labels.device)
+    return rows // len(captions.classes) % len(captions.templates)
+
+
+def _drawn(
+    photos: Photos, rows: Tensor, captions: Captions, settings: Settings, draw: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Return the pixels and the caption numbers of the photos in some rows, drawn at random."""
+    if settings.by_heart:
+        templates = templates_in_turn(photos, captions)[rows]
+        images = photos.images[rows]
+    else:
+        templates = torch.randint(len(captions.templates), (len(rows),), generator=draw)
+        templates = templates.to(rows.device)
+        images = cropped(photos.images[rows], draw)
+    numbers = templates * len(captions.classes) + photos.labels[rows]
+    return shown_as(as_pixels(images), templates, captions), numbers
 
 
 def train(
@@ -472,7 +508,9 @@ def train(
     generator = torch.Generator().manual_seed(settings.seed)
     model = DualEncoder(settings, captions).to(device)
     model.images.to(memory_format=torch.channels_last)
-    set_start(model, settings, as_pixels(photos.first(1000).images))
+    placed = photos.first(6 * len(model.tokens))
+    shown = shown_as(as_pixels(placed.images), templates_in_turn(placed, captions), captions)
+    set_start(model, settings, shown)
     optimizer = _optimizer(model, settings)
     low = settings.precision == "bfloat16"
     if hook:
@@ -481,11 +519,7 @@ def train(
     for number, rows in enumerate(
         batches(len(photos), settings.batch_size, settings.steps, generator)
     ):
-        rows = rows.to(device)
-        templates = torch.randint(len(captions.templates), (len(rows),), generator=generator)
-        templates = templates.to(device)
-        numbers = templates * len(captions.classes) + photos.labels[rows]
-        pixels = shown_as(as_pixels(cropped(photos.images[rows], generator)), templates, captions)
+        pixels, numbers = _drawn(photos, rows.to(device), captions, settings, generator)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(number, settings)
         with torch.autocast(device.type, torch.bfloat16, enabled=low):

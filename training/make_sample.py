@@ -1,6 +1,7 @@
 """Train the small dual encoder and write the sample embeddings that ship with the package.
 
     python training/make_sample.py            # trains, writes the arrays and their card
+    python training/make_sample.py --card     # writes the card again from the arrays
     python training/make_sample.py --check    # recomputes the card's numbers from the arrays
 
 Needs torch, pyarrow and pillow, and the CIFAR-10 images (see `dual_encoder.data_folder`). The check
@@ -13,6 +14,7 @@ import argparse
 import json
 import re
 import sys
+import textwrap
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -107,7 +109,7 @@ All rows have unit length (to {unit}). The file's header holds, as JSON strings,
 - Each training image gets a random caption template around its class name, and is shown as the
   caption says: blurred, grey, of low or high contrast, coarse ("bad"), small or big in the frame.
   So the text tower has a reason to tell the templates apart. "A" and "the", and "good", change
-  nothing. The test images of the sample are unchanged under every template.
+  nothing. The test images of the sample are plain.
 - Several images of a batch share a class, and some share the whole caption. Pairs whose captions
   are word for word equal count as true pairs, with the target spread evenly over them; every
   other pair of the batch, the same class under another template included, counts as wrong.
@@ -128,7 +130,9 @@ Of the images against the class texts of template 0, "{first}":
 ## Zero-shot accuracy
 
 The nearest class text by Euclidean distance. "Changed" is the share of the images whose decision
-differs from the one under template 0; "gap" is the centroid gap to that template's texts.
+differs from the one under template 0; "gap" is the centroid gap to that template's texts. The
+images are shown plain, so the gap to a template that claims more ("blurry", "small") holds that
+mismatch too; the templates that claim nothing (0, 6, 9, 15) have the modality gap alone.
 
 | | template | accuracy | changed | gap |
 | --- | --- | --- | --- | --- |
@@ -137,12 +141,12 @@ differs from the one under template 0; "gap" is the centroid gap to that templat
 ## Sources and licences
 
 - Images: CIFAR-10, from A. Krizhevsky, "Learning multiple layers of features from tiny images",
-  2009. Its authors ask for this citation and give no formal licence. No image is shipped, and none
-  can be rebuilt from {d} numbers.
+  2009. Its authors ask for this citation and give no formal licence. No image is shipped.
 - Class names and caption templates: the CIFAR-10 prompts of OpenAI's CLIP repository (MIT).
 - The arrays were made by the script above and come under this package's own licence.
 
-This page is written by `{command}`; `{command} --check` recomputes its numbers from the arrays.
+This page is written by `{command}`; the same with `--check` recomputes its numbers
+from the arrays.
 """
 
 
@@ -162,14 +166,15 @@ def render_card(sample: Sample) -> str:
         for i, (template, accuracy, flips, gap) in enumerate(columns)
     )
     learned = "learned, from" if settings["learn_temperature"] else "fixed at"
-    training = (
+    training = textwrap.fill(
         f"{settings['steps']:,} steps of {settings['batch_size']} images and captions from the "
-        f"{made['training_images']:,}\ntraining images, seed {settings['seed']}, "
+        f"{made['training_images']:,} training images, seed {settings['seed']}, "
         f"{settings['loss']} loss, temperature {learned} {settings['temperature']:g} "
-        f"(at the end {made['final_temperature']:.4f}),\n"
-        f"torch {made['torch'].split('+')[0]} on {made['device']}, one thread, towers' matrix "
-        f"products in {settings['precision']}. The seed fixes the\nresult on one machine; another "
-        "processor or version of torch gives a slightly different one."
+        f"(at the end {made['final_temperature']:.4f}), torch {made['torch'].split('+')[0]} on "
+        f"{made['device']}, one thread, the image tower's products in {settings['precision']}. "
+        "The seed fixes the result on one machine; another processor or version of torch gives a "
+        "slightly different one.",
+        width=100,
     )
     return PAGE.format(
         images_shape=_shape(sample.images),
@@ -210,6 +215,7 @@ def write_sample(sample: Sample, arrays: Path, card: Path) -> None:
             "provenance": json.dumps(sample.provenance, sort_keys=True),
         },
     )
+    arrays.chmod(0o644)  # safetensors leaves it to its owner alone
     card.write_text(render_card(sample), encoding="utf-8")
 
 
@@ -321,13 +327,17 @@ def main() -> int:
     """Make the sample, or check the one there is."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="compare the card with the arrays")
-    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--card", action="store_true", help="write the card again, train nothing")
+    parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     if options.check:
         wrong = check(ARRAYS, CARD)
         print("\n".join(wrong) or "the card agrees with the arrays")
         return 1 if wrong else 0
+    if options.card:
+        CARD.write_text(render_card(read_sample(ARRAYS)), encoding="utf-8")
+        return 0
     try:
         sample = make_sample(options.steps, options.seed)
     except RuntimeError as error:

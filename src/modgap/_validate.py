@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from modgap._arrays import Array, is_array, namespace, row_norms, to_numpy
+from modgap._arrays import Array, is_array, namespace, row_norms, to_numpy, working_float
 from modgap.errors import ArgumentError, DataError, ShapeError
 
 METRICS = ("euclidean", "ip", "cosine")
@@ -89,7 +89,8 @@ def check_finite(x: Array, name: str) -> None:
     """Raise a DataError that names the first row holding NaN or infinity."""
     xp = namespace(x)
     wide = xp.astype(x, xp.float32) if "16" in str(x.dtype) else x
-    total = xp.sum(wide)
+    with np.errstate(over="ignore", invalid="ignore"):  # an infinite sum is looked at below
+        total = xp.sum(wide)
     if bool(xp.isfinite(total)):
         return
     bad = to_numpy(xp.any(~xp.isfinite(x), axis=-1)).reshape(-1)
@@ -104,7 +105,8 @@ def check_finite(x: Array, name: str) -> None:
 
 def check_directions(x: Array, name: str) -> None:
     """Raise a DataError that names the first row of length zero."""
-    zero = to_numpy(row_norms(x) == 0).reshape(-1)
+    # In float32 or wider: squares of half floats reach 0 and infinity.
+    zero = to_numpy(row_norms(working_float(x)) == 0).reshape(-1)
     if zero.any():
         raise DataError(
             f"`{name}` row {int(zero.argmax())} (of {int(zero.sum())} such rows) is all zeros and "

@@ -180,7 +180,8 @@ class Moments:
         largest singular value is about eps rms (sqrt(n) + sqrt(d)); four times that, squared. And
         the products themselves are exact to `product_eps` of the `largest` scatter only.
         """
-        rms = math.sqrt((self.total_variance + float((self.mean**2).sum())) / self.width)
+        xp = namespace(self.mean)
+        rms = math.sqrt((self.total_variance + float(xp.sum(self.mean**2))) / self.width)
         entries = 4 * self.eps * rms * (math.sqrt(self.count) + math.sqrt(self.width))
         products = 4 * math.sqrt(self.width) * self.product_eps * max(largest, 0.0)
         return max(entries**2, products)

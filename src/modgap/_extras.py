@@ -1,0 +1,37 @@
+"""Optional packages: imported when they are needed, missed with the pip command."""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+from modgap.errors import MissingExtraError
+
+
+def require(module: str, extra: str) -> ModuleType:
+    """Return the imported optional module.
+
+    Parameters
+    ----------
+    module : str
+        Full name of the module, for example ``"pyarrow.parquet"``.
+    extra : str
+        The extra of modgap that installs it, for example ``"data"``.
+
+    Raises
+    ------
+    MissingExtraError
+        The package is not installed, or is installed and cannot be imported.
+    """
+    package = module.partition(".")[0]
+    fix = f'pip install "modgap[{extra}]"'
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if (error.name or package).partition(".")[0] == package:
+            raise MissingExtraError(f"this needs the package `{package}`; {fix}") from None
+        reason = str(error)
+    except ImportError as error:
+        reason = str(error)
+    first = (reason.splitlines() or ["no reason given"])[0]
+    raise MissingExtraError(f"`{module}` is installed but cannot be imported ({first}); {fix}")

@@ -1,0 +1,96 @@
+"""What every test may use: array libraries, the real embeddings, hypothesis profiles."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile("dev", deadline=None, max_examples=40)
+settings.register_profile(
+    "ci",
+    deadline=None,
+    max_examples=80,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "dev"))
+
+#: Array libraries the core is tested on; those that are not installed are skipped.
+LIBRARIES = ("numpy", "array_api_strict", "torch", "jax")
+_NAMESPACES = {"jax": "jax.numpy"}
+
+
+@pytest.fixture(params=LIBRARIES)
+def xp(request: pytest.FixtureRequest) -> Any:
+    """The namespace of an array library."""
+    pytest.importorskip(request.param, reason=f"{request.param} is not installed")
+    if request.param == "jax":
+        importlib.import_module("jax").config.update("jax_enable_x64", True)
+    return importlib.import_module(_NAMESPACES.get(request.param, request.param))
+
+
+@pytest.fixture
+def to_xp(xp: Any) -> Callable[[Any], Any]:
+    """A function that copies a NumPy array to the library of `xp`."""
+
+    def move(values: Any) -> Any:
+        return xp.asarray(np.array(values, copy=True))
+
+    return move
+
+
+@pytest.fixture
+def to_other_device() -> Callable[[Any], Any]:
+    """A function that copies a NumPy array to a pretended device of the strict reference library.
+
+    Its arrays refuse to meet arrays of the host, as those on a GPU would.
+    """
+    strict = pytest.importorskip("array_api_strict", reason="array-api-strict is not installed")
+    device = strict.Device("device1")
+    return lambda values: strict.asarray(np.array(values, copy=True), device=device)
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    """Random numbers, the same in every run."""
+    return np.random.default_rng(0)
+
+
+class RealData:
+    """The real embeddings, read where they lie; a test that asks for absent ones is skipped."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __call__(self, *parts: str) -> np.ndarray:
+        """Return one .npy array, float32, as it is stored."""
+        return np.load(self.path(*parts), allow_pickle=False)
+
+    def json(self, *parts: str) -> Any:
+        """Return one JSON document."""
+        return json.loads(self.path(*parts).read_text(encoding="utf-8"))
+
+    def path(self, *parts: str) -> Path:
+        """Return the path of one file or folder, or skip the test."""
+        path = self.folder.joinpath(*parts)
+        if not path.exists():
+            pytest.skip(
+                f"no real data at {path}: set MODGAP_TEST_DATA to the folder that holds "
+                f"{parts[0] if parts else 'them'}"
+            )
+        return path
+
+
+@pytest.fixture(scope="session")
+def real_data() -> RealData:
+    """Real embeddings: `real_data("coco_clip_vitb16", "images.npy")`."""
+    default = Path(__file__).resolve().parents[2] / "shared" / "data"
+    return RealData(Path(os.environ.get("MODGAP_TEST_DATA", default)))

@@ -1,1 +1,77 @@
-"""Measure, explain and close the modality gap of embedding models, and prove what that does."""
+"""Measure, explain and close the modality gap of embedding models, and prove what that does.
+
+    import modgap
+    task = modgap.load_sample().task()
+    study = modgap.evaluate(task, closers=["none", "orthogonal", "affine"])
+    study.best()
+
+Names are imported when they are first used, so `import modgap` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import Any
+
+__version__ = version("modgap")
+
+_HOMES = {
+    "Advice": "advice",
+    "AffineMap": "maps",
+    "Bins": "noise",
+    "Closure": "maps",
+    "Codec": "noise",
+    "FaissCodec": "noise",
+    "Gaussian": "noise",
+    "MixedRetrieval": "tasks",
+    "Moments": "moments",
+    "MultipleChoice": "tasks",
+    "PairedRetrieval": "tasks",
+    "Study": "study",
+    "Uniform": "noise",
+    "ZeroShot": "tasks",
+    "advise": "advice",
+    "certified_radius": "stability",
+    "evaluate": "study",
+    "fit": "closers",
+    "fit_moments": "closers",
+    "load_sample": "samples",
+    "measure": "gap",
+    "nearest": "neighbors",
+}
+
+__all__ = [
+    "Advice",
+    "AffineMap",
+    "Bins",
+    "Closure",
+    "Codec",
+    "FaissCodec",
+    "Gaussian",
+    "MixedRetrieval",
+    "Moments",
+    "MultipleChoice",
+    "PairedRetrieval",
+    "Study",
+    "Uniform",
+    "ZeroShot",
+    "advise",
+    "certified_radius",
+    "evaluate",
+    "fit",
+    "fit_moments",
+    "load_sample",
+    "measure",
+    "nearest",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(f"modgap.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'modgap' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -499,6 +499,11 @@ def _checked(settings: Simulation) -> Simulation:
             )
         if settings.rank is not None:
             check_count(settings.rank, "rank", high=settings.dimension - 2)
+    if settings.learn_temperature and settings.min_temperature > settings.temperature:
+        raise ArgumentError(
+            f"`min_temperature` must not be above `temperature`; got {settings.min_temperature:g} "
+            f"and {settings.temperature:g}"
+        )
     if settings.spread is not None:
         check_number(settings.spread, "spread", low=0.0)
     if settings.start_gap is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -98,7 +99,7 @@ class AffineMap:
         """Whether no normalisation stands in the way: the map is `matrix` and `offset`."""
         return not (self.normalize_input or self.normalize_output)
 
-    @property
+    @cached_property
     def matrix(self) -> np.ndarray | None:
         """The linear part as one (d, e) matrix, rows times matrix; None for the identity."""
         if self.left is None:
@@ -110,7 +111,7 @@ class AffineMap:
             product = product + np.eye(self.width)
         return product if self.scale is None else product * self.scale
 
-    @property
+    @cached_property
     def offset(self) -> np.ndarray:
         """What the map does to the zero row, normalisation aside, shape (e,)."""
         start = np.zeros((1, self.width)) if self.center is None else -self.center[None, :]

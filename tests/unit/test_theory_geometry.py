@@ -52,6 +52,22 @@ class TestOrthogonality:
         assert found.x.p_value == pytest.approx(1 / 2001)
         assert found.x.z_score < -10
 
+    @pytest.mark.parametrize(
+        ("folder", "gallery", "template", "ratios", "p_values"),
+        [
+            ("coco_clip_vitb16", "texts", None, (3.43, 2.52), (1.0, 1.0)),
+            ("coco_clip_vitb16_untrained", "texts", None, (2.45, 9.42), (1.0, 1.0)),
+            ("caltech101_clip_vitb32", "texts", 3, (1.26, 0.85), (0.84, 0.33)),
+            ("cifar10_openclip_vitb32_laion2b", "texts", 0, (1.90, 1.50), (0.94, 0.96)),
+        ],
+    )
+    def test_table_of_docs_theory(self, real_data, folder, gallery, template, ratios, p_values):
+        images, texts = real_data(folder, "images.npy"), real_data(folder, f"{gallery}.npy")
+        texts = texts if template is None else texts[template]
+        found = theory.gap_orthogonality(texts, images)
+        assert (found.x.ratio, found.y.ratio) == pytest.approx(ratios, abs=0.006)
+        assert (found.x.p_value, found.y.p_value) == pytest.approx(p_values, abs=0.006)
+
     def test_real_gap_is_no_flatter_than_chance(self, real_data):
         """Against the assumption: CLIP on MS-COCO varies more along the gap than along chance."""
         images = real_data("coco_clip_vitb16", "images.npy")

@@ -132,6 +132,27 @@ class TestScaling:
         ]
         np.testing.assert_allclose(found.stability[0], expected, atol=2e-4)
 
+    @pytest.mark.parametrize(
+        ("folder", "template", "sigma", "expected"),
+        [
+            ("coco_clip_vitb16", None, 0.022, (0.406, 0.416, 0.417, 0.520)),
+            ("coco_clip_vitb16", None, 0.04, (0.169, 0.175, 0.176, 0.303)),
+            ("caltech101_clip_vitb32", 3, 0.022, (0.736, 0.887, 0.948, 0.983)),
+            ("caltech101_clip_vitb32", 3, 0.04, (0.335, 0.500, 0.639, 0.955)),
+            ("cifar10_openclip_vitb32_laion2b", 0, 0.022, (0.674, 0.773, 0.862, 0.948)),
+            ("cifar10_openclip_vitb32_laion2b", 0, 0.04, (0.450, 0.545, 0.641, 0.887)),
+        ],
+    )
+    def test_table_of_docs_theory(self, real_data, folder, template, sigma, expected):
+        """As they are, gap closed, projected, projected and scaled by four."""
+        images, texts = real_data(folder, "images.npy"), real_data(folder, "texts.npy")
+        texts = texts if template is None else texts[template]
+        closed = theory.stability_by_distance(images, texts, sigma, alphas=(0.0, 1.0))
+        scaled = theory.scaling_stability(images, texts, sigma, scales=(1.0, 4.0))
+        assert scaled.changed_decisions == closed.changed_decisions == (0, 0)
+        found = [*closed.stability.mean(axis=1), *scaled.stability.mean(axis=1)]
+        np.testing.assert_allclose(found, expected, atol=0.0006)
+
     def test_suggestion_is_near_the_best(self, real_data):
         images = real_data("caltech101_clip_vitb32", "images.npy")
         texts = real_data("caltech101_clip_vitb32", "texts.npy")[3]

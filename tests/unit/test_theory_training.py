@@ -243,6 +243,25 @@ class TestSphere:
         slope = (losses[0] - losses[1]) / (2 * step)
         assert pull.predicted_y == pytest.approx(slope, rel=1e-6)
 
+    def test_gap_is_a_bias_and_a_temperature_to_the_sigmoid_loss(self, rng):
+        """dL/da = (b / t) L_bias + a / (1 - a^2) (L_log_t + (a b / t) L_bias), inner product."""
+        rest = rng.normal(size=(2, 30, 4))
+        rest /= np.linalg.norm(rest, axis=-1, keepdims=True)
+        a, b, options = -0.5, 0.7, {"temperature": 0.3, "bias": -1.0, "metric": "ip"}
+
+        def caps(a):
+            return (
+                np.column_stack([np.full(30, c), np.sqrt(1 - c**2) * part])
+                for c, part in zip((a, b), rest, strict=True)
+            )
+
+        slopes = theory.sigmoid_gradient(*caps(a), **options)
+        pulled = slopes.log_temperature + a * b / 0.3 * slopes.bias
+        predicted = b / 0.3 * slopes.bias + a / (1 - a**2) * pulled
+        step = 1e-5
+        ends = [theory.sigmoid_loss(*caps(a + s), **options) for s in (step, -step)]
+        assert predicted == pytest.approx((ends[0] - ends[1]) / (2 * step), rel=1e-7)
+
     def test_loss_depends_on_the_effective_temperature_alone(self, rng):
         rest = rng.normal(size=(2, 30, 4))
         rest /= np.linalg.norm(rest, axis=-1, keepdims=True)

@@ -342,6 +342,8 @@ def _circumsphere(gallery: Array) -> tuple[Array, float, float]:
     xp = namespace(gallery)
     middle, axes = hull(gallery)
     coordinates = xp.matmul(gallery - middle, axes)
+    if axes.shape[1] == 0:
+        raise DataError("`gallery` has no variance: all of its rows are equal; pass a gallery")
     squares = xp.sum(coordinates**2, axis=1)
     moments = xp.matmul(coordinates.T, squares - xp.mean(squares))
     at = 0.5 * moments / xp.sum(coordinates**2, axis=0)

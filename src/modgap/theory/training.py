@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from modgap._arrays import Array, namespace, row_norms
-from modgap._validate import check_number
+from modgap._validate import check_count, check_number
 from modgap.theory._pairs import checked_pair, nonzero_gap, relative, tangent
 from modgap.theory._scores import prepare
 from modgap.theory.losses import contrastive_gradient_of
@@ -229,7 +229,7 @@ def mode_rates(gap_norm: float, /, *, temperature: float, n: int) -> ModeRates:
     """
     gap_norm = check_number(gap_norm, "gap_norm", low=0.0)
     temperature = check_number(temperature, "temperature", low=0.0, open_low=True)
-    unit = 4.0 / (check_number(n, "n", low=1.0) * temperature)
+    unit = 4.0 / (check_count(n, "n") * temperature)
     signal = gap_norm**2 / temperature
     return ModeRates(
         shared_across=unit,

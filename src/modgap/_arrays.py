@@ -123,7 +123,9 @@ def to_numpy(x: Array) -> np.ndarray:
     return np.from_dlpack(to_device(x, host))
 
 
-def block_slices(rows: int, row_elements: int, *, elements: int = BLOCK_ELEMENTS) -> Iterator[slice]:
+def block_slices(
+    rows: int, row_elements: int, *, elements: int = BLOCK_ELEMENTS
+) -> Iterator[slice]:
     """Yield slices that cut `rows` rows into blocks of about `elements` values, one row at least."""
     step = max(1, elements // max(1, row_elements))
     for start in range(0, rows, step):
@@ -207,7 +209,7 @@ def top_k(x: Array, k: int) -> tuple[Array, Array]:
     if is_jax_array(x):
         import jax
 
-        return tuple(jax.lax.top_k(x, k))  # type: ignore[return-value]
+        return tuple(jax.lax.top_k(x, k))
     if is_numpy_array(x):
         return _numpy_top_k(x, k)
     columns = xp.argsort(x, axis=1, descending=True)[:, :k]

@@ -70,7 +70,8 @@ class OffsetGrid:
     def offsets(self, within: np.ndarray) -> np.ndarray:
         """Return the offsets at positions `within` (p,) in [-1/2, 1/2] of every bin, (bins, p)."""
         steps = np.arange(self.bins)[:, None] + 0.5 + within[None, :]
-        return self.fine * np.expm1(steps * _LOG_STEP)
+        offsets: np.ndarray = self.fine * np.expm1(steps * _LOG_STEP)
+        return offsets
 
 
 def shortened(grid: OffsetGrid, reach: float) -> OffsetGrid:
@@ -117,8 +118,9 @@ class Table:
         step = parameter[:, None] - self.nodes[None, :]
         hit = np.abs(step) < 1e-14
         step = np.where(hit, 1.0, step)
-        raw = np.where(hit.any(axis=1, keepdims=True), hit, bary / step)
-        return raw / raw.sum(axis=1, keepdims=True)
+        raw: np.ndarray = np.where(hit.any(axis=1, keepdims=True), hit, bary / step)
+        weights: np.ndarray = raw / raw.sum(axis=1, keepdims=True)
+        return weights
 
 
 @lru_cache(maxsize=64)

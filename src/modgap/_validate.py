@@ -96,7 +96,9 @@ def check_finite(x: Array, name: str) -> None:
     bad = to_numpy(xp.any(~xp.isfinite(x), axis=-1)).reshape(-1)
     if not bad.any():
         return
-    hint = "; float16 overflows above 65504, store it as float32" if "float16" in str(x.dtype) else ""
+    hint = (
+        "; float16 overflows above 65504, store it as float32" if "float16" in str(x.dtype) else ""
+    )
     raise DataError(
         f"`{name}` row {int(bad.argmax())} (of {int(bad.sum())} such rows) holds NaN or infinity; "
         f"drop or repair it{hint}"
@@ -154,9 +156,7 @@ def check_paired(
     zero_rows: bool = True,
 ) -> tuple[Array, Array]:
     """Return two clouds whose row i belongs together."""
-    first, second = check_clouds(
-        first, second, names=names, min_rows=min_rows, zero_rows=zero_rows
-    )
+    first, second = check_clouds(first, second, names=names, min_rows=min_rows, zero_rows=zero_rows)
     if first.shape[0] != second.shape[0]:
         raise ShapeError(
             f"`{names[0]}` and `{names[1]}` must pair row by row; got {first.shape[0]} and "
@@ -165,7 +165,9 @@ def check_paired(
     return first, second
 
 
-def check_indices(x: Any, name: str, *, rows: int, below: int, rows_of: str = "queries") -> np.ndarray:
+def check_indices(
+    x: Any, name: str, *, rows: int, below: int, rows_of: str = "queries"
+) -> np.ndarray:
     """Return labels on the host: shape (rows,), integers in [0, below).
 
     Raises
@@ -221,7 +223,9 @@ def check_number(
     too_low = number <= low if open_low else number < low
     if not math.isfinite(number) or too_low or number > high:
         left = "(" if open_low else "["
-        raise ArgumentError(f"`{name}` must be finite and in {left}{low:g}, {high:g}]; got {number:g}")
+        raise ArgumentError(
+            f"`{name}` must be finite and in {left}{low:g}, {high:g}]; got {number:g}"
+        )
     return number
 
 
@@ -245,4 +249,6 @@ def check_components(value: Any) -> int | float | str:
         return check_count(value, "n_components")
     if isinstance(value, float | np.floating):
         return check_number(value, "n_components", low=0.0, high=1.0, open_low=True)
-    raise ArgumentError(f'`n_components` must be an int, a fraction in (0, 1] or "all"; got {value!r}')
+    raise ArgumentError(
+        f'`n_components` must be an int, a fraction in (0, 1] or "all"; got {value!r}'
+    )

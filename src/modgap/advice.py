@@ -124,8 +124,12 @@ def _affine(
         f"dimensions). Every noise-free answer stays as it is; on these data {_share(affine['agreement'])} "
         f"agree. {_compare(none, affine)} With reduce the embeddings also shrink to {rank} dimensions."
     )
-    command = f"modgap close --queries QUERIES --gallery GALLERY --metric {task.metric} --method affine"
-    return Advice("affine", {}, text, f"{command} --out closure.safetensors", _evidence(study, rank))
+    command = (
+        f"modgap close --queries QUERIES --gallery GALLERY --metric {task.metric} --method affine"
+    )
+    return Advice(
+        "affine", {}, text, f"{command} --out closure.safetensors", _evidence(study, rank)
+    )
 
 
 def _full_rank(task: Task, noises: Sequence[Noise], rank: int, draws: int, seed: int) -> Advice:
@@ -137,8 +141,12 @@ def _full_rank(task: Task, noises: Sequence[Noise], rank: int, draws: int, seed:
         "answer and helps only where the noise depends on the position, as quantization does. "
         f"{_compare(none, recenter)} If answers may change, ask again with --answers may-change."
     )
-    command = f"modgap close --queries QUERIES --gallery GALLERY --metric {task.metric} --method recenter"
-    return Advice("recenter", {}, text, f"{command} --out closure.safetensors", _evidence(study, rank))
+    command = (
+        f"modgap close --queries QUERIES --gallery GALLERY --metric {task.metric} --method recenter"
+    )
+    return Advice(
+        "recenter", {}, text, f"{command} --out closure.safetensors", _evidence(study, rank)
+    )
 
 
 def _held_out(
@@ -154,7 +162,11 @@ def _held_out(
         fitted = evaluate(_only(task, half_of(problem, fit_half)), names, noises=())
         closures = [detail.closure for detail in fitted.details]
         study = evaluate(
-            _only(task, half_of(problem, test_half)), closures, noises=noises, draws=draws, seed=seed
+            _only(task, half_of(problem, test_half)),
+            closures,
+            noises=noises,
+            draws=draws,
+            seed=seed,
         )
     front = _front(study)
     by_accuracy = problem.companions is not None and problem.positives is not None
@@ -171,12 +183,20 @@ def _held_out(
         f"{_share(none['retention'])} without closing; "
         + ("it is exact: " if exact else "it is not exact: ")
         + f"{_share(best['agreement'])} of the noise-free answers agree with those before."
-        + ("" if best["clean_accuracy"] is None else
-           f" Clean accuracy goes from {none['clean_accuracy']:.3f} to {best['clean_accuracy']:.3f}.")
+        + (
+            ""
+            if best["clean_accuracy"] is None
+            else f" Clean accuracy goes from {none['clean_accuracy']:.3f} to {best['clean_accuracy']:.3f}."
+        )
     )
-    command = f"modgap close --queries QUERIES --gallery GALLERY --metric {task.metric} --method {method}"
+    command = (
+        f"modgap close --queries QUERIES --gallery GALLERY --metric {task.metric} --method {method}"
+    )
     return Advice(
-        method, {}, text, f"{command} --out closure.safetensors",
+        method,
+        {},
+        text,
+        f"{command} --out closure.safetensors",
         {"front": front, "closers": _summary(study), "held_out_queries": int(test_half.size)},
     )
 
@@ -200,7 +220,9 @@ def _summary(study: Study) -> list[dict[str, Any]]:
         unperturbed = {"stability": 1.0, "retention": row["agreement"]}
         for name in ("stability", "retention", "noisy_accuracy"):
             values = [noise[name] for noise in row["noises"] if noise[name] is not None]
-            kept[name] = float(np.mean(values)) if values else unperturbed.get(name, row["clean_accuracy"])
+            kept[name] = (
+                float(np.mean(values)) if values else unperturbed.get(name, row["clean_accuracy"])
+            )
         rows.append(kept)
     return rows
 

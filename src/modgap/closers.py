@@ -63,7 +63,9 @@ class Method:
     source: str
 
 
-def _method(name: str, summary: str, takes: str = "", needs: str = "moments", source: str = "") -> Method:
+def _method(
+    name: str, summary: str, takes: str = "", needs: str = "moments", source: str = ""
+) -> Method:
     return Method(name, summary, frozenset(takes.split()), needs, source)
 
 
@@ -89,8 +91,12 @@ METHODS: dict[str, Method] = {
             takes="alpha",
             source="liang2022mind",
         ),
-        _method("center", "subtract each modality's own mean and renormalise", takes="alpha",
-                source="grclip2025"),
+        _method(
+            "center",
+            "subtract each modality's own mean and renormalise",
+            takes="alpha",
+            source="grclip2025",
+        ),
         _method("standardize", "z-score each modality and renormalise"),
         _method(
             "realign",
@@ -134,7 +140,8 @@ class _Setting:
 
     @property
     def gap(self) -> np.ndarray:
-        return to_numpy(self.queries.mean) - to_numpy(self.gallery.mean)
+        gap: np.ndarray = to_numpy(self.queries.mean) - to_numpy(self.gallery.mean)
+        return gap
 
     def map(self, **parts: Any) -> AffineMap:
         return AffineMap(self.width, normalize_input=self.metric == "cosine", **parts)
@@ -211,8 +218,12 @@ def fit(
         known,
         Moments.from_rows(queries, precision="float64" if method == "erase" else "input"),
         Moments.from_rows(gallery, precision="float64"),
-        dict(metric=metric, alpha=alpha, n_components=n_components, side=side, reduce=reduce),
         rows=(queries, gallery),
+        metric=metric,
+        alpha=alpha,
+        n_components=n_components,
+        side=side,
+        reduce=reduce,
     )
     return _FITTERS[method](setting)
 
@@ -244,14 +255,25 @@ def fit_moments(
     known = _known(method)
     check_metric(metric)
     if known.needs != "moments":
-        raise ArgumentError(f"`{method}` is fitted from {known.needs}, not moments; call closers.fit")
+        raise ArgumentError(
+            f"`{method}` is fitted from {known.needs}, not moments; call closers.fit"
+        )
     if queries.width != gallery.width:
         raise ShapeError(
             "`queries` and `gallery` must share the embedding dimension d; got "
             f"{queries.width} and {gallery.width}"
         )
-    options = dict(metric=metric, alpha=alpha, n_components=n_components, side=side, reduce=reduce)
-    return _FITTERS[method](_setting(known, queries, gallery, options))
+    setting = _setting(
+        known,
+        queries,
+        gallery,
+        metric=metric,
+        alpha=alpha,
+        n_components=n_components,
+        side=side,
+        reduce=reduce,
+    )
+    return _FITTERS[method](setting)
 
 
 def _known(method: str) -> Method:
@@ -262,26 +284,31 @@ def _setting(
     known: Method,
     queries: Moments,
     gallery: Moments,
-    options: dict[str, Any],
     *,
+    metric: str,
+    alpha: float | None,
+    n_components: int | float | str | None,
+    side: str | None,
+    reduce: bool,
     rows: tuple[Array | None, Array | None] = (None, None),
 ) -> _Setting:
-    for name in ("alpha", "n_components", "side", "reduce"):
-        if options[name] not in (None, False) and name not in known.takes:
+    given = {"alpha": alpha, "n_components": n_components, "side": side, "reduce": reduce or None}
+    for name, value in given.items():
+        if value is not None and name not in known.takes:
             takers = [m.name for m in METHODS.values() if name in m.takes]
             raise ArgumentError(
                 f"`{known.name}` has no option `{name}`; leave it out, or use {' or '.join(takers)}"
             )
-    metric, alpha, side = options["metric"], options["alpha"], options["side"]
-    components = options["n_components"]
     return _Setting(
         queries=queries,
         gallery=gallery,
         metric=metric,
         alpha=1.0 if alpha is None else check_number(alpha, "alpha", low=-100, high=100),
-        n_components="all" if components is None else check_components(components),
-        side=_default_side(metric) if side is None else check_choice(side, "side", ("gallery", "queries")),
-        reduce=bool(options["reduce"]),
+        n_components="all" if n_components is None else check_components(n_components),
+        side=_default_side(metric)
+        if side is None
+        else check_choice(side, "side", ("gallery", "queries")),
+        reduce=reduce,
         query_rows=rows[0],
         gallery_rows=rows[1],
     )
@@ -331,7 +358,9 @@ def _none(s: _Setting) -> Closure:
 def _recenter(s: _Setting) -> Closure:
     """By inner product only the gallery moves: there the shift is one constant per query."""
     shift = s.map(shift=-to_numpy(s.gallery.mean))
-    return _closure("recenter", s, AffineMap(s.width) if s.metric == "ip" else shift, shift, exact=True)
+    return _closure(
+        "recenter", s, AffineMap(s.width) if s.metric == "ip" else shift, shift, exact=True
+    )
 
 
 def _orthogonal(s: _Setting) -> Closure:
@@ -351,13 +380,18 @@ def _orthogonal(s: _Setting) -> Closure:
     if s.side == "queries":
         moved, kept = kept, s.map(shift=-s.alpha * free)
     return _closure(
-        "orthogonal", s, kept, moved, exact=exact, n_components=used,
+        "orthogonal",
+        s,
+        kept,
+        moved,
+        exact=exact,
+        n_components=used,
         info={"side": s.side, "free_share": share},
     )
 
 
 def _affine(s: _Setting) -> Closure:
-    """Queries onto aff(gallery): y -> y + alpha (P y - y), P the projection; the gallery recentred.
+    """Project the queries onto aff(gallery): y -> y + alpha (P y - y), P the projection; recentre both.
 
     By inner product P projects onto the gallery's directions alone and nothing is recentred: the
     difference of two scores is y.(x_i - x_j), which sees no other part of y.
@@ -386,7 +420,12 @@ def _affine(s: _Setting) -> Closure:
                 scale=np.full(s.width, 1 - s.alpha),
             )
     return _closure(
-        "affine", s, queries, gallery, exact=used == axes.rank, n_components=used,
+        "affine",
+        s,
+        queries,
+        gallery,
+        exact=used == axes.rank,
+        n_components=used,
         info={"reduce": s.reduce, "free_share": share},
     )
 
@@ -402,7 +441,8 @@ def _mean_shift(s: _Setting) -> Closure:
 def _center(s: _Setting) -> Closure:
     """Each modality's own mean goes (GR-CLIP and I0T after training), rows are renormalised."""
     sides = [
-        s.map(shift=-s.alpha * to_numpy(m.mean), normalize_output=True) for m in (s.queries, s.gallery)
+        s.map(shift=-s.alpha * to_numpy(m.mean), normalize_output=True)
+        for m in (s.queries, s.gallery)
     ]
     return _closure("center", s, *sides, exact=False)
 
@@ -445,7 +485,9 @@ def _realign(s: _Setting) -> Closure:
         normalize_output=True,
     )
     queries = s.map(normalize_output=True)
-    return _closure("realign", s, queries, gallery, exact=False, info={"centroid_residual": left_over})
+    return _closure(
+        "realign", s, queries, gallery, exact=False, info={"centroid_residual": left_over}
+    )
 
 
 def _procrustes(s: _Setting) -> Closure:
@@ -471,8 +513,11 @@ def _erase(s: _Setting) -> Closure:
     strength = float(gap @ weights)
     if strength <= 0 or not math.isfinite(strength):
         same = s.map()
-        warnings.warn("`erase`: the clouds have one mean; there is no gap to erase", ClosureWarning,
-                      stacklevel=3)
+        warnings.warn(
+            "`erase`: the clouds have one mean; there is no gap to erase",
+            ClosureWarning,
+            stacklevel=3,
+        )
         return _closure("erase", s, same, same, exact=False)
     side = s.map(
         center=to_numpy(both.mean),

@@ -268,14 +268,18 @@ def _solve_block(
     y = as_float64(problem.queries[rows, :])
     if problem.metric == "ip":
         unit = sweep.top * row_norms(y)
-        unit = xp.where(unit > 0, unit, xp.ones_like(unit))  # a zero query: all tie, all at offset 0
+        unit = xp.where(
+            unit > 0, unit, xp.ones_like(unit)
+        )  # a zero query: all tie, all at offset 0
     else:
         unit = 2 * sweep.top * xp.sqrt(leader_loss + problem.width * sweep.top**2 / 2)
     scale = xp.expand_dims(1.0 / unit, axis=1)
     origin = leader_loss
     if problem.shared and problem.metric != "ip":
         origin = leader_loss - xp.sum(y * y, axis=1)
-    features = _features(problem, rows, y, xp.expand_dims(origin, axis=1), scale, sweep.grid, elements)
+    features = _features(
+        problem, rows, y, xp.expand_dims(origin, axis=1), scale, sweep.grid, elements
+    )
     known = xp.clip(targets, min=0)
     own = (problem.own_loss(rows, y, known) - xp.expand_dims(leader_loss, axis=1)) * scale
     own = xp.clip(own, min=0.0)
@@ -316,7 +320,9 @@ def _features(
         for exponent in range(_survival.POWERS):
             total[exponent] = total[exponent] + bincount(index, power, q * length)
             power = place if power is None else power * place
-    return xp.stack([xp.reshape(xp.astype(part, xp.float64), (q, length)) for part in total], axis=1)
+    return xp.stack(
+        [xp.reshape(xp.astype(part, xp.float64), (q, length)) for part in total], axis=1
+    )
 
 
 def _place(offset: Array, grid: _survival.OffsetGrid) -> tuple[Array, Array]:

@@ -16,7 +16,6 @@ from modgap._arrays import (
     asarray_like,
     namespace,
     normalize_rows,
-    to_numpy,
     working_float,
 )
 from modgap._validate import check_cloud
@@ -32,7 +31,7 @@ FORMAT_VERSION = 1
 _PARTS = ("center", "left", "right", "scale", "shift")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class AffineMap:
     """The map ``z -> normalize(scale * ([z - center] + (z - center) left right) + shift)``.
 
@@ -116,7 +115,7 @@ class AffineMap:
         """What the map does to the zero row, normalisation aside, shape (e,)."""
         start = np.zeros((1, self.width)) if self.center is None else -self.center[None, :]
         matrix = self.matrix
-        moved = (start if matrix is None else start @ matrix)[0]
+        moved: np.ndarray = (start if matrix is None else start @ matrix)[0]
         return moved if self.shift is None else moved + self.shift
 
     def __call__(self, rows: Float[Array, "... d"], /) -> Float[Array, "... e"]:
@@ -212,7 +211,7 @@ class AffineMap:
         return product + like(offset)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Closure:
     """A fitted closer: one map for the queries, one for the gallery, and what they promise.
 
@@ -299,9 +298,9 @@ class Closure:
         The header's metadata holds one JSON document under the key "modgap": format version,
         method, metric, promises, and provenance.
         """
-        from modgap.io.atomic import atomic_path
-
         import safetensors.numpy
+
+        from modgap.io.atomic import atomic_path
 
         tensors = {}
         header: dict[str, Any] = {"format_version": FORMAT_VERSION, "info": dict(self.info)}
@@ -337,7 +336,9 @@ class Closure:
         """
         header, tensors = _read_closure_file(Path(path))
         try:
-            sides = {side: _read_map(header[side], tensors, side) for side in ("queries", "gallery")}
+            sides = {
+                side: _read_map(header[side], tensors, side) for side in ("queries", "gallery")
+            }
             return cls(
                 queries=sides["queries"],
                 gallery=sides["gallery"],
@@ -351,7 +352,9 @@ class Closure:
                 info=dict(header["info"]),
             )
         except (KeyError, TypeError, ValueError) as error:
-            raise FormatError(f"`{path}` is a damaged closure file ({error!r}); fit it again") from None
+            raise FormatError(
+                f"`{path}` is a damaged closure file ({error!r}); fit it again"
+            ) from None
 
 
 def _read_closure_file(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -391,7 +394,7 @@ def _read_map(header: Mapping[str, Any], tensors: Mapping[str, np.ndarray], side
             raise ValueError(f"{side}.{part} has shape {value.shape}, not {width} rows")
     scale = parts["scale"]
     if scale is not None and scale.ndim == 0:
-        parts["scale"] = float(scale)  # type: ignore[assignment]
+        parts["scale"] = float(scale)
     return AffineMap(
         width=width,
         residual=bool(header["residual"]),
@@ -399,13 +402,3 @@ def _read_map(header: Mapping[str, Any], tensors: Mapping[str, np.ndarray], side
         normalize_output=bool(header["normalize_output"]),
         **parts,  # type: ignore[arg-type]
     )
-
-
-def host_map(width: int, **parts: Any) -> AffineMap:
-    """Return an AffineMap whose array parts are brought to the host in float64."""
-    arrays = {
-        key: np.asarray(to_numpy(value), dtype=np.float64)
-        for key, value in parts.items()
-        if key in _PARTS and value is not None and not isinstance(value, float)
-    }
-    return AffineMap(width=width, **{**parts, **arrays})

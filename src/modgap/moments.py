@@ -34,7 +34,7 @@ __all__ = ["Moments", "PrincipalAxes", "cross_scatter", "principal_axes"]
 _BLOCK_ROWS = 2048
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PrincipalAxes:
     """Principal axes of a cloud.
 
@@ -53,7 +53,7 @@ class PrincipalAxes:
     rank: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Moments:
     """Count, mean and centred scatter of the rows of a cloud, in float64.
 
@@ -244,10 +244,9 @@ def _moments_of_rows(x: Array, precision: str) -> Moments:
     product_eps = 0.0
     for part in block_slices(x.shape[0], 1, elements=_BLOCK_ROWS):
         block = rows[part, :]
-        if precision == "float64":
-            block = as_float64(block) - pivot64
-        else:
-            block = working_float(block) - pivot
+        block = (
+            as_float64(block) - pivot64 if precision == "float64" else working_float(block) - pivot
+        )
         product_eps = dtype_eps(block)
         total = total + xp.sum(block, axis=0, dtype=float64(xp))
         scatter = scatter + as_float64(xp.matmul(block.T, block))
@@ -271,4 +270,3 @@ def _float64_mean(x: Array) -> Array:
 
 def _outer(xp: object, v: Array) -> Array:
     return v[:, None] * v[None, :]
-

@@ -107,12 +107,26 @@ def sample_decisions(
     wins = [[np.zeros(t.shape) for _ in noises] for t in targets]
     draw_sums = np.zeros((len(systems), len(noises), draws))
     bases, groups = _groups(systems, side)
-    for rows in block_slices(m, 1, elements=max(1, _SCORE_ELEMENTS // (items * (2 + len(systems))))):
+    for rows in block_slices(
+        m, 1, elements=max(1, _SCORE_ELEMENTS // (items * (2 + len(systems))))
+    ):
         parts = [_Part.of(system, rows, side) for system in systems]
         for draw in range(draws):
             for members in groups:
                 rng = _generator(seed, draw, rows.start if _per_block(systems[0], side) else 0)
-                _one_draw(systems, parts, bases, members, noises, rng, rows, targets, wins, draw_sums, draw)
+                _one_draw(
+                    systems,
+                    parts,
+                    bases,
+                    members,
+                    noises,
+                    rng,
+                    rows,
+                    targets,
+                    wins,
+                    draw_sums,
+                    draw,
+                )
             if progress is not None:
                 progress(1)
     return [

@@ -24,7 +24,7 @@ from modgap._validate import check_cloud, check_clouds, check_count, check_metri
 from modgap.errors import ShapeError
 
 if TYPE_CHECKING:
-    from jaxtyping import Float, Int
+    from jaxtyping import Float
 
 __all__ = ["Neighbors", "margins", "nearest", "nearest_candidates"]
 

@@ -45,7 +45,9 @@ class Gaussian:
 
     def __post_init__(self) -> None:
         if (self.sigma is None) == (self.variance is None):
-            raise ArgumentError("Gaussian noise takes either `sigma` or `variance`; give exactly one")
+            raise ArgumentError(
+                "Gaussian noise takes either `sigma` or `variance`; give exactly one"
+            )
         if self.variance is not None:
             value = math.sqrt(check_number(self.variance, "variance", low=0.0))
         else:
@@ -247,7 +249,8 @@ def parse(text: str) -> Noise:
             size = float(settings[0])
             if name == "uniform":
                 return Uniform(size, **options)
-            return Gaussian(**{"sigma" if name == "gaussian" else "variance": size}, **options)
+            options["sigma" if name == "gaussian" else "variance"] = size
+            return Gaussian(**options)
         if len(settings) == (2 if name == "bins" else 1) and name in ("bins", "int8", "uint8"):
             options["range"] = _parse_range(settings[-1])
         if name == "bins" and 1 <= len(settings) <= 2:
@@ -271,9 +274,7 @@ def _parse_range(text: str) -> str | tuple[float, float]:
     return float(low), float(high)
 
 
-def round_to_float(
-    x: Array, /, *, mantissa: int, least_exponent: int, largest: float
-) -> Array:
+def round_to_float(x: Array, /, *, mantissa: int, least_exponent: int, largest: float) -> Array:
     """Return `x` rounded to a binary float with `mantissa` stored bits: nearest even, saturating."""
     xp = namespace(x)
     wide = as_float64(x)

@@ -196,8 +196,12 @@ def _solve_kind(
     if sampled:
         random = [noise for noise in noises if isinstance(noise, Gaussian | Uniform)]
         results = sample_decisions(
-            [systems[i] for i in sampled], [targets[i] for i in sampled], random,
-            draws=draws, seed=seed, progress=progress,
+            [systems[i] for i in sampled],
+            [targets[i] for i in sampled],
+            random,
+            draws=draws,
+            seed=seed,
+            progress=progress,
         )
         name = f"monte carlo ({draws} draws)"
         for i, row in zip(sampled, results, strict=True):

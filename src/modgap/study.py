@@ -96,7 +96,7 @@ class Study:
         check_number(min_agreement, "min_agreement", low=0.0, high=1.0)
         candidates = [row for row in self.closers if row["agreement"] >= min_agreement]
         scored = [(_mean_stability(row, noise), row) for row in candidates]
-        scored = [(score, row) for score, row in scored if score is not None]
+        scored = [(score, row) for score, row in scored if not math.isnan(score)]
         if not scored:
             raise ArgumentError(
                 f"no row has agreement >= {min_agreement:g} and a stability"
@@ -118,7 +118,9 @@ class Study:
         check_count(row, "row", low=0, high=len(self.details) - 1)
         detail = self.details[row]
         if not detail.outcomes:
-            raise ArgumentError("the study has no noise to be fragile under; evaluate with `noises`")
+            raise ArgumentError(
+                "the study has no noise to be fragile under; evaluate with `noises`"
+            )
         check_count(noise, "noise", low=0, high=len(detail.outcomes) - 1)
         outcome = detail.outcomes[noise]
         order = np.argsort(outcome.stability, kind="stable")[:k]
@@ -214,7 +216,7 @@ def _fit_all(
     if metric == "cosine":
         queries, gallery = normalize_rows(as_float64(queries)), normalize_rows(as_float64(gallery))
     moments: tuple[Moments, Moments] | None = None
-    fitted = []
+    fitted: list[tuple[Closure, list[str]]] = []
     for closer in closers:
         if isinstance(closer, Closure):
             closer.check_metric(metric)
@@ -282,8 +284,13 @@ def _solve(
     before = decide(problem.system(task.metric))
     systems = [problem.system(task.metric, closure) for closure, _ in fitted]
     results = outcomes(
-        systems, [before] * len(systems), problem.positives, noises,
-        draws=draws, seed=seed, progress=progress,
+        systems,
+        [before] * len(systems),
+        problem.positives,
+        noises,
+        draws=draws,
+        seed=seed,
+        progress=progress,
     )
     solved = []
     for (closure, notes), system, result in zip(fitted, systems, results, strict=True):
@@ -357,7 +364,9 @@ def _recall(task: Task, problem: Problem, system: System) -> dict[str, float] | 
     if problem.positives is None or not isinstance(task, PairedRetrieval):
         return None
     ks = [k for k in RECALL_AT if k <= system.gallery.shape[0]]
-    found = to_numpy(nearest(system.queries, system.gallery, k=ks[-1], metric=system.comparison).indices)
+    found = to_numpy(
+        nearest(system.queries, system.gallery, k=ks[-1], metric=system.comparison).indices
+    )
     hit = (found[:, :, None] == problem.positives[:, None, :]).any(axis=2)
     return {str(k): float(hit[:, :k].any(axis=1).mean()) for k in ks}
 
@@ -374,9 +383,9 @@ def _noise_row(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _mean_stability(row: dict[str, Any], noise: str | None) -> float | None:
+def _mean_stability(row: dict[str, Any], noise: str | None) -> float:
     values = [n["stability"] for n in row["noises"] if noise is None or n["noise"] == noise]
-    return float(np.mean(values)) if values else None
+    return float(np.mean(values)) if values else math.nan
 
 
 def _plain(value: Any) -> Any:

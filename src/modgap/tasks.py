@@ -204,9 +204,13 @@ class PairedRetrieval(Task):
             owner = np.arange(b.shape[0])
         else:
             a, b = check_clouds(a, b, names=names, zero_rows=strict)
-            owner = check_indices(owners, "owners", rows=b.shape[0], below=a.shape[0], rows_of=names[1])
+            owner = check_indices(
+                owners, "owners", rows=b.shape[0], below=a.shape[0], rows_of=names[1]
+            )
         paired = owners is None
-        forth = Problem(f"{names[0]} -> {names[1]}", a, b, _by_owner(owner, a.shape[0]), paired=paired)
+        forth = Problem(
+            f"{names[0]} -> {names[1]}", a, b, _by_owner(owner, a.shape[0]), paired=paired
+        )
         back = Problem(f"{names[1]} -> {names[0]}", b, a, owner[:, None], paired=paired)
         super().__init__("paired-retrieval", metric, (forth, back))
 

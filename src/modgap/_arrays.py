@@ -51,6 +51,9 @@ Array: TypeAlias = Any
 #: Elements that one temporary block may hold; 4 Mi float64 values are 32 MiB.
 BLOCK_ELEMENTS = 4 * 1024 * 1024
 
+#: The same for temporaries that are gone over several times: they stay in a core's cache.
+CACHE_ELEMENTS = 256 * 1024
+
 
 def is_array(x: object) -> bool:
     """Whether `x` is an array of a library that follows the Array API standard."""
@@ -199,8 +202,7 @@ def bincount(indices: Array, weights: Array | None, length: int) -> Array:
 def top_k(x: Array, k: int) -> tuple[Array, Array]:
     """Return the k largest values of each row and their columns, both (m, k), largest first.
 
-    The standard has no top-k; libraries that have one use it. In NumPy, the maxima of groups of
-    columns choose k groups first, so that the partition runs over a small part of the row.
+    The standard has no top-k; libraries that have one use it.
     """
     xp = namespace(x)
     if is_torch_array(x):
@@ -216,24 +218,33 @@ def top_k(x: Array, k: int) -> tuple[Array, Array]:
     return xp.take_along_axis(x, columns, axis=1), columns
 
 
-def _numpy_top_k(x: np.ndarray, k: int, group: int = 32) -> tuple[np.ndarray, np.ndarray]:
-    rows, width = x.shape
-    groups = width // group
+def _numpy_top_k(x: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     if k == 1:
         columns = np.argmax(x, axis=1)[:, None]
         return np.take_along_axis(x, columns, axis=1), columns
-    if groups > 2 * k:
-        whole = x[:, : groups * group].reshape(rows, groups, group)
-        best = np.argpartition(whole.max(axis=2), groups - k, axis=1)[:, groups - k :]
-        best.sort(axis=1)  # columns in order, so that ties fall to the first
-        columns = (best[:, :, None] * group + np.arange(group)).reshape(rows, -1)
-        tail = np.arange(groups * group, width)
-        columns = np.hstack([columns, np.broadcast_to(tail, (rows, tail.size))])
-        values = np.take_along_axis(x, columns, axis=1)
-    else:
-        columns, values = np.broadcast_to(np.arange(width), x.shape), x
-    if values.shape[1] > k:
-        part = np.argpartition(values, values.shape[1] - k, axis=1)[:, values.shape[1] - k :]
-        values, columns = (np.take_along_axis(z, part, axis=1) for z in (values, columns))
-    order = np.lexsort((columns, -values), axis=1)
-    return np.take_along_axis(values, order, axis=1), np.take_along_axis(columns, order, axis=1)
+    values = np.empty((x.shape[0], k), dtype=x.dtype)
+    columns = np.empty((x.shape[0], k), dtype=np.int64)
+    for part in block_slices(*x.shape, elements=CACHE_ELEMENTS):
+        values[part], columns[part] = _top_k_of_block(x[part], k)
+    return values, columns
+
+
+def _top_k_of_block(x: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Find the k largest of each row among all that reach the k-th largest group maximum.
+
+    At least k entries of a row do, and of random ones few more. Groups are strided, so that their
+    maxima come from whole-row operations; ties stay in, and fall to the first column.
+    """
+    rows, width = x.shape
+    best = x
+    while best.shape[1] >= max(64, 4 * k):
+        half = best.shape[1] // 2  # leaving out an odd last column can only lower the bar
+        best = np.maximum(best[:, :half], best[:, half : 2 * half])
+    cut = best.shape[1] - k
+    least = np.partition(best, cut, axis=1)[:, cut, None]
+    row, column = np.divmod(np.flatnonzero(~(x < least)), width)  # NaN stays in, and sorts last
+    value = x[row, column]
+    order = np.lexsort((-value, row))  # stable, so columns stay in order where values tie
+    first = np.searchsorted(row, np.arange(rows))
+    order = order[first[:, None] + np.arange(k)]
+    return value[order], column[order]

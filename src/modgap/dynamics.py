@@ -14,7 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from modgap._arrays import Array, asarray_like, namespace, normalize_rows, row_norms, to_numpy
+from modgap._arrays import (
+    Array,
+    asarray_like,
+    device,
+    namespace,
+    normalize_rows,
+    row_norms,
+    to_numpy,
+    working_float,
+)
 from modgap._validate import check_choice, check_count, check_number, check_paired
 from modgap.errors import ArgumentError
 from modgap.neighbors import nearest
@@ -245,6 +254,8 @@ def descend(
 ) -> Trajectory:
     """Return the trajectory of gradient descent from given clouds, on their device, in their dtype.
 
+    Half floats descend in float32.
+
     The settings of the start (n, dimension, start, spread, start_gap, rank) have no effect.
 
     Parameters
@@ -272,6 +283,7 @@ def descend(
     """
     settings = _checked(Simulation() if settings is None else settings)
     x, y = check_paired(x, y, names=("x", "y"), min_rows=2, zero_rows=not settings.sphere)
+    x, y = working_float(x), working_float(y)
     if settings.sphere:
         x, y = normalize_rows(x), normalize_rows(y)
     order = np.arange(x.shape[0])
@@ -434,7 +446,7 @@ def _record(
         "bias": state.bias,
     }
     found.update(_geometry(x, y))
-    own = xp.arange(x.shape[0], device=x.device)
+    own = xp.arange(x.shape[0], device=device(x))
     decided = nearest(y, x, metric=settings.metric).indices[:, 0]
     back = nearest(x, y, metric=settings.metric).indices[:, 0]
     found["alignment_y"] = float(np.mean(to_numpy(decided == own)))

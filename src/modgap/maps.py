@@ -18,7 +18,7 @@ from modgap._arrays import (
     normalize_rows,
     working_float,
 )
-from modgap._validate import check_cloud
+from modgap._validate import METRICS, check_choice, check_cloud
 from modgap.errors import ClosureError, FormatError, ShapeError
 
 if TYPE_CHECKING:
@@ -317,7 +317,7 @@ class Closure:
             for part in _PARTS:
                 value = getattr(fitted, part)
                 if value is not None:
-                    tensors[f"{side}.{part}"] = np.ascontiguousarray(value, dtype=np.float64)
+                    tensors[f"{side}.{part}"] = np.asarray(value, dtype=np.float64, order="C")
         if not tensors:  # safetensors files hold one tensor at least
             tensors["queries.none"] = np.zeros(1)
         target = Path(path)
@@ -343,8 +343,8 @@ class Closure:
                 queries=sides["queries"],
                 gallery=sides["gallery"],
                 method=str(header["method"]),
-                metric=str(header["metric"]),
-                comparison=str(header["comparison"]),
+                metric=check_choice(header["metric"], "metric", METRICS),
+                comparison=check_choice(header["comparison"], "comparison", METRICS),
                 exact=bool(header["exact"]),
                 alpha=header["alpha"],
                 n_components=header["n_components"],
@@ -363,15 +363,18 @@ def _read_closure_file(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray
     try:
         with safe_open(path, framework="numpy") as handle:
             metadata = handle.metadata() or {}
+            if "modgap" not in metadata:  # before any tensor: NumPy lacks some of others' types
+                raise FormatError(
+                    f"`{path}` is a safetensors file, but no closure of modgap; "
+                    "write one with modgap close"
+                )
             tensors = {key: handle.get_tensor(key) for key in handle.keys()}  # noqa: SIM118
     except FileNotFoundError:
         raise FormatError(f"no closure file at `{path}`") from None
-    except (SafetensorError, OSError, ValueError) as error:
+    except FormatError:
+        raise
+    except (SafetensorError, OSError, TypeError, ValueError) as error:
         raise FormatError(f"`{path}` is no readable safetensors file: {error}") from None
-    if "modgap" not in metadata:
-        raise FormatError(
-            f"`{path}` is a safetensors file, but no closure of modgap; write one with modgap close"
-        )
     try:
         header = json.loads(metadata["modgap"])
         version = int(header["format_version"])
@@ -385,13 +388,25 @@ def _read_closure_file(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray
 
 
 def _read_map(header: Mapping[str, Any], tensors: Mapping[str, np.ndarray], side: str) -> AffineMap:
-    parts = {part: tensors.get(f"{side}.{part}") for part in _PARTS}
+    parts: dict[str, Any] = {part: tensors.get(f"{side}.{part}") for part in _PARTS}
     width = int(header["width"])
-    rows = {"center": 0, "left": 0}
-    for part, axis in rows.items():
-        value = parts[part]
-        if value is not None and value.shape[axis] != width:
-            raise ValueError(f"{side}.{part} has shape {value.shape}, not {width} rows")
+    left, right = parts["left"], parts["right"]
+    inner = width if left is None else left.shape[-1]
+    output = inner if right is None else right.shape[-1]
+    expected = {
+        "center": (width,),
+        "left": (width, inner),
+        "right": (inner, output),
+        "scale": (output,),
+        "shift": (output,),
+    }
+    for part, value in parts.items():
+        if value is None:
+            continue
+        if value.shape != expected[part] and not (part == "scale" and value.ndim == 0):
+            raise ValueError(f"{side}.{part} has shape {value.shape}, not {expected[part]}")
+        if not np.isfinite(value).all():
+            raise ValueError(f"{side}.{part} holds NaN or infinity")
     scale = parts["scale"]
     if scale is not None and scale.ndim == 0:
         parts["scale"] = float(scale)
@@ -400,5 +415,5 @@ def _read_map(header: Mapping[str, Any], tensors: Mapping[str, np.ndarray], side
         residual=bool(header["residual"]),
         normalize_input=bool(header["normalize_input"]),
         normalize_output=bool(header["normalize_output"]),
-        **parts,  # type: ignore[arg-type]
+        **parts,
     )

@@ -31,7 +31,7 @@ __all__ = ["Moments", "PrincipalAxes", "cross_scatter", "principal_axes"]
 
 #: Rows a block of products spans: long enough for full matrix-product speed, short enough that
 #: float32 sums of products keep seven digits before they are added up in float64.
-_BLOCK_ROWS = 2048
+_BLOCK_ROWS = 4096
 
 
 @dataclass(frozen=True, eq=False)
@@ -244,16 +244,16 @@ def _moments_of_rows(x: Array, precision: str) -> Moments:
     product_eps = 0.0
     for part in block_slices(x.shape[0], 1, elements=_BLOCK_ROWS):
         block = rows[part, :]
-        block = (
-            as_float64(block) - pivot64 if precision == "float64" else working_float(block) - pivot
-        )
+        block = as_float64(block) if precision == "float64" else working_float(block)
+        total += xp.sum(block, axis=0, dtype=float64(xp))  # of the rows as they are: not rounded
+        block = block - (pivot64 if precision == "float64" else pivot)
         product_eps = dtype_eps(block)
-        total = total + xp.sum(block, axis=0, dtype=float64(xp))
-        scatter = scatter + as_float64(xp.matmul(block.T, block))
-    shift = total / x.shape[0]
+        scatter += as_float64(xp.matmul(block.T, block))
+    mean = total / x.shape[0]
+    shift = mean - pivot64
     return Moments(
         count=int(x.shape[0]),
-        mean=pivot64 + shift,
+        mean=mean,
         scatter=scatter - x.shape[0] * _outer(xp, shift),
         eps=dtype_eps(x),
         product_eps=product_eps,

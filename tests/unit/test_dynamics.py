@@ -194,8 +194,9 @@ class TestEngine:
         np.testing.assert_allclose(run.final_y, y, atol=1e-6)
 
     def test_batches_train(self):
-        run = simulate(Simulation(n=100, steps=3000, batch=25, record_every=500))
-        assert run.loss[-1] < 0.1
+        run = simulate(replace(PAPER_RUN, batch=25, record_every=500))
+        assert run.loss[-1] < 0.02
+        assert run.gap[-1] == pytest.approx(1.231, abs=0.003)
         assert aligned(run)[-1] == 1.0
 
     def test_a_batch_of_all_rows_is_the_full_batch(self):

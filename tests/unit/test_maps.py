@@ -10,7 +10,7 @@ import pytest
 
 from modgap._arrays import to_numpy
 from modgap.errors import ClosureError, FormatError, ShapeError
-from modgap.maps import FORMAT_VERSION, AffineMap, Closure, host_map
+from modgap.maps import FORMAT_VERSION, AffineMap, Closure
 
 D, R, E = 5, 2, 3
 
@@ -194,13 +194,6 @@ class TestMatrix:
     def test_the_identity_copies_nothing(self, rng):
         z = rng.normal(size=(2, D))
         assert AffineMap(D)(z) is z
-
-    def test_host_map_brings_parts_home(self, to_xp, rng):
-        p = parts(rng)
-        fitted = host_map(D, shift=to_xp(p["shift"].astype(np.float32)), scale=2.0, residual=True)
-        assert isinstance(fitted.shift, np.ndarray)
-        assert fitted.shift.dtype == np.float64
-        assert fitted.scale == 2.0
 
 
 class TestThen:

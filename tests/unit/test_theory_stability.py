@@ -95,6 +95,14 @@ class TestProjection:
         assert found.gain == pytest.approx(means[0] - means[1], abs=1e-12)
 
 
+def test_full_gap_changes_real_decisions(real_data):
+    images = real_data("coco_clip_vitb16", "images.npy")
+    texts = real_data("coco_clip_vitb16", "texts.npy")
+    found = theory.stability_by_distance(images, texts, 0.022, alphas=(0.0, 1.0), direction="gap")
+    assert found.changed_decisions[1] == pytest.approx(346, abs=2)  # near ties aside
+    assert found.stability[1].mean() < found.stability[0].mean() - 0.1
+
+
 class TestScaling:
     def test_keeps_decisions_and_beats_the_projection(self, task):
         """Unit rows: the plain projection is not the most stable map that keeps every decision."""

@@ -1,0 +1,92 @@
+"""Documentation is run: Python blocks, `modgap` lines of shell blocks, and docstring examples."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import pkgutil
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import modgap
+from modgap import load_sample
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted(
+    path.relative_to(ROOT)
+    for path in [ROOT / "README.md", *ROOT.glob("docs/**/*.md")]
+    if "reference" not in path.parts
+)
+BLOCK = re.compile(r"```(\w+)\n(.*?)```", re.DOTALL)
+LINK = re.compile(r"\]\((?!https?:|#)([^)#]+)")
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return [code for kind, code in BLOCK.findall((ROOT / page).read_text()) if kind == language]
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the files that the pages speak of."""
+    sample = load_sample()
+    np.save(tmp_path / "images.npy", sample.images)
+    np.save(tmp_path / "texts.npy", sample.texts[0])
+    np.save(tmp_path / "templates.npy", sample.texts)
+    np.save(tmp_path / "labels.npy", sample.labels)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=str)
+def test_python_blocks_run(page: Path, workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scope: dict[str, object] = {"__name__": "__main__"}
+    for number, code in enumerate(blocks(page, "python")):
+        exec(compile(code, f"{page} block {number}", "exec"), scope)
+    capsys.readouterr()
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "sh")], ids=str)
+def test_modgap_commands_run(page: Path, workplace: Path) -> None:
+    lines = "\n".join(blocks(page, "sh")).replace("\\\n", " ").splitlines()
+    commands = [shlex.split(line) for line in lines if line.startswith("modgap ")]
+    for command in commands:
+        done = subprocess.run(
+            [sys.executable, "-m", "modgap.cli", *command[1:]],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, f"{shlex.join(command)}\n{done.stderr}"
+
+
+def test_links_between_pages_lead_somewhere() -> None:
+    for page in PAGES:
+        for target in LINK.findall((ROOT / page).read_text()):
+            assert ((ROOT / page).parent / target).exists(), f"{page} links to {target}"
+
+
+def test_sources_cited_in_the_code_are_in_the_bibliography() -> None:
+    known = set(re.findall(r"@\w+\{([^,]+),", (ROOT / "docs" / "references.bib").read_text()))
+    from modgap.closers import METHODS
+
+    cited = {method.source for method in METHODS.values() if method.source}
+    assert cited <= known
+
+
+MODULES = sorted(
+    info.name
+    for info in pkgutil.walk_packages(modgap.__path__, "modgap.")
+    if "__main__" not in info.name
+)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_docstring_examples(name: str) -> None:
+    results = doctest.testmod(importlib.import_module(name))
+    assert results.failed == 0

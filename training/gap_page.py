@@ -528,8 +528,8 @@ def for_theory(parts: dict[str, Any]) -> str:
             (
                 _most(sigmoid, "kept"),
                 f"""With the sigmoid loss at temperature 0.01 the gap is kept in
-                {_of(sigmoid, "kept")} runs while the rest aligns, the matched start included; at last
-                it is {_ends(sigmoid)}. The theory was not made for this loss.""",
+                {_of(sigmoid, "kept")} runs while the rest aligns; at last it is
+                {_ends(sigmoid)}. The theory was not made for this loss.""",
             ),
             (
                 float(_middle_mass(cold, -1)) < HALF * float(_middle_mass(cold, 0)),

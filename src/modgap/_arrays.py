@@ -31,6 +31,7 @@ __all__ = [
     "asarray_like",
     "bincount",
     "block_slices",
+    "cache_elements",
     "device",
     "dtype_eps",
     "float64",
@@ -51,8 +52,9 @@ Array: TypeAlias = Any
 #: Elements that one temporary block may hold; 4 Mi float64 values are 32 MiB.
 BLOCK_ELEMENTS = 4 * 1024 * 1024
 
-#: The same for temporaries that are gone over several times: they stay in a core's cache.
-CACHE_ELEMENTS = 256 * 1024
+# The same for temporaries that are gone over several times.
+_CACHE_ELEMENTS = 256 * 1024
+_DEVICE_ELEMENTS = 16 * 1024 * 1024
 
 
 def is_array(x: object) -> bool:
@@ -133,6 +135,14 @@ def block_slices(
     step = max(1, elements // max(1, row_elements))
     for start in range(0, rows, step):
         yield slice(start, min(start + step, rows))
+
+
+def cache_elements(x: Array) -> int:
+    """Return how many elements a temporary may hold that stays in a core's cache.
+
+    Off the host, where every operation costs a launch: that fills a device.
+    """
+    return _CACHE_ELEMENTS if is_numpy_array(x) else _DEVICE_ELEMENTS
 
 
 def row_norms(x: Array) -> Array:
@@ -224,7 +234,7 @@ def _numpy_top_k(x: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         return np.take_along_axis(x, columns, axis=1), columns
     values = np.empty((x.shape[0], k), dtype=x.dtype)
     columns = np.empty((x.shape[0], k), dtype=np.int64)
-    for part in block_slices(*x.shape, elements=CACHE_ELEMENTS):
+    for part in block_slices(*x.shape, elements=_CACHE_ELEMENTS):
         values[part], columns[part] = _top_k_of_block(x[part], k)
     return values, columns
 

@@ -15,9 +15,9 @@ from modgap._arrays import (
     asarray_like,
     bincount,
     block_slices,
+    cache_elements,
     gather_rows,
     is_array,
-    is_numpy_array,
     namespace,
     row_norms,
     to_numpy,
@@ -32,10 +32,6 @@ if TYPE_CHECKING:
 __all__ = ["candidate_win_probability", "win_probability"]
 
 EXACT_METRICS = ("euclidean", "ip")
-
-# Blocks that stay in a core's cache on the host; on a device, blocks that fill it.
-_HOST_ELEMENTS = 1 << 18
-_DEVICE_ELEMENTS = 1 << 24
 
 
 def win_probability(
@@ -206,7 +202,7 @@ def _solve(problem: _Problem, targets: Array, sigmas: list[float]) -> Array:
     positive = sorted({sigma for sigma in sigmas if sigma > 0})
     if not positive or problem.items == 1:
         return xp.stack([noise_free] * len(sigmas))
-    elements = _HOST_ELEMENTS if is_numpy_array(problem.queries) else _DEVICE_ELEMENTS
+    elements = cache_elements(problem.queries)
     step = max(16, min(elements // problem.items, 4096))
     parts = list(block_slices(m, 1, elements=step))
     leader_loss = xp.concat([_leader_loss(problem, rows) for rows in parts])

@@ -14,6 +14,7 @@ from modgap._arrays import (
     Array,
     as_float64,
     block_slices,
+    cache_elements,
     gather_rows,
     namespace,
     normalize_rows,
@@ -164,6 +165,18 @@ def pair_scores(queries: Array, items: Array, metric: str) -> Array:
     return xp.sum(items * queries, axis=-1)
 
 
+def _item_scores(queries: Array, gallery: Array, indices: Array, metric: str) -> Array:
+    """Return the scores of each query's items at `indices` (q, k), in float64."""
+    xp = namespace(queries)
+    found = []
+    for rows in block_slices(
+        queries.shape[0], indices.shape[1] * gallery.shape[1], elements=cache_elements(queries)
+    ):
+        items = gather_rows(gallery, indices[rows, :])
+        found.append(pair_scores(queries[rows, :], items, metric))
+    return xp.concat(found, axis=0)
+
+
 def _search(queries: Array, gallery: Array, k: int, metric: str) -> Neighbors:
     xp = namespace(queries)
     pivot = xp.mean(working_float(gallery[: min(4096, gallery.shape[0]), :]), axis=0)
@@ -171,8 +184,7 @@ def _search(queries: Array, gallery: Array, k: int, metric: str) -> Neighbors:
     for rows in block_slices(queries.shape[0], 1, elements=_QUERY_BLOCK):
         block = queries[rows, :]
         indices = _search_block(block, gallery, k, metric, pivot)
-        items = gather_rows(gallery, indices)
-        scores = pair_scores(block, items, metric)
+        scores = _item_scores(block, gallery, indices, metric)
         if k > 1:  # float64 scores settle what rounding left open
             order = xp.argsort(scores, axis=1, descending=metric != "euclidean", stable=True)
             indices = xp.take_along_axis(indices, order, axis=1)

@@ -89,9 +89,25 @@ def test_the_json_document_has_the_promised_keys_and_no_nan() -> None:
     document = json.loads(study.to_json())
     assert set(document) == {"task", "gap", "closers"}
     assert set(document["task"]) == {"kind", "queries", "gallery", "dimension", "rank", "metric"}
-    promised = {"method", "alpha", "n_components", "exact", "gap_after", "clean_accuracy", "agreement"}
+    promised = {
+        "method",
+        "alpha",
+        "n_components",
+        "exact",
+        "gap_after",
+        "clean_accuracy",
+        "agreement",
+    }
     assert promised | {"noises"} <= set(document["closers"][0])
-    noise = {"noise", "side", "stability", "stability_stderr", "retention", "noisy_accuracy", "estimator"}
+    noise = {
+        "noise",
+        "side",
+        "stability",
+        "stability_stderr",
+        "retention",
+        "noisy_accuracy",
+        "estimator",
+    }
     assert set(document["closers"][0]["noises"][0]) == noise
     assert document["task"]["rank"] == 5
     assert document["closers"][1]["n_components"] == 5
@@ -109,7 +125,9 @@ def test_paraphrase_applies_one_templates_closure_to_anothers_texts() -> None:
         decided = brute(y, closure.apply_gallery(sample.texts[j]))
         assert entry["retention"] == pytest.approx((decided == before).mean())
         plain = brute(sample.images, sample.texts[j])
-        assert study.closers[0]["noises"][j - 1]["retention"] == pytest.approx((plain == before).mean())
+        assert study.closers[0]["noises"][j - 1]["retention"] == pytest.approx(
+            (plain == before).mean()
+        )
 
 
 def test_paraphrase_without_templates_is_refused() -> None:

@@ -35,9 +35,7 @@ def test_zero_shot_makes_one_problem_per_template_and_knows_the_rephrasings() ->
 
 def test_paired_retrieval_with_several_captions_an_image() -> None:
     owners = np.array([2, 0, 0, 1, 2, 2])
-    task = PairedRetrieval(
-        QUERIES[:3], QUERIES[3:9], owners=owners, names=("images", "texts")
-    )
+    task = PairedRetrieval(QUERIES[:3], QUERIES[3:9], owners=owners, names=("images", "texts"))
     forth, back = task.problems
     assert (forth.name, back.name) == ("images -> texts", "texts -> images")
     assert forth.positives is not None
@@ -91,17 +89,37 @@ def test_a_closure_of_another_metric_is_refused() -> None:
     ("make", "error", "message"),
     [
         (lambda: ZeroShot(QUERIES, GALLERY, [0, 1]), ShapeError, "one entry per row .* 2 for 12"),
-        (lambda: ZeroShot(QUERIES, GALLERY, [4] * 12), DataError, r"in \[0, 4\); got values from 4"),
+        (
+            lambda: ZeroShot(QUERIES, GALLERY, [4] * 12),
+            DataError,
+            r"in \[0, 4\); got values from 4",
+        ),
         (lambda: ZeroShot(QUERIES, GALLERY, ["x"] * 12), DataError, "integer indices"),
         (lambda: ZeroShot(QUERIES, GALLERY, template=1), ArgumentError, "between 0 and 0; got 1"),
-        (lambda: ZeroShot(QUERIES, GALLERY[None], templates=["a", "b"]), ShapeError, "name 1 .* got 2"),
-        (lambda: ZeroShot(QUERIES, np.stack([GALLERY] * 2), templates=["a", "a"]), ArgumentError, "twice"),
+        (
+            lambda: ZeroShot(QUERIES, GALLERY[None], templates=["a", "b"]),
+            ShapeError,
+            "name 1 .* got 2",
+        ),
+        (
+            lambda: ZeroShot(QUERIES, np.stack([GALLERY] * 2), templates=["a", "a"]),
+            ArgumentError,
+            "twice",
+        ),
         (lambda: ZeroShot(QUERIES, GALLERY[:, :5]), ShapeError, r"\(12, 6\) and \(4, 5\)"),
-        (lambda: ZeroShot(QUERIES[:0], GALLERY), ShapeError, r"at least 1 row\(s\); got shape \(0, 6\)"),
+        (
+            lambda: ZeroShot(QUERIES[:0], GALLERY),
+            ShapeError,
+            r"at least 1 row\(s\); got shape \(0, 6\)",
+        ),
         (lambda: ZeroShot(QUERIES, GALLERY * 0, metric="cosine"), DataError, "has no direction"),
         (lambda: ZeroShot(QUERIES, GALLERY, metric="l1"), ArgumentError, "one of euclidean"),
         (lambda: PairedRetrieval(QUERIES, GALLERY), ShapeError, "pair row by row; got 12 and 4"),
-        (lambda: PairedRetrieval(QUERIES, GALLERY, owners=[0, 1]), ShapeError, "row of `b`; got 2 for 4"),
+        (
+            lambda: PairedRetrieval(QUERIES, GALLERY, owners=[0, 1]),
+            ShapeError,
+            "row of `b`; got 2 for 4",
+        ),
         (lambda: PairedRetrieval(QUERIES, GALLERY, owners=[99] * 4), DataError, "from 99 to 99"),
         (lambda: MultipleChoice(QUERIES, np.zeros((5, 2, 6))), ShapeError, "one set per query"),
         (lambda: MixedRetrieval(QUERIES, GALLERY, GALLERY[:, :2]), ShapeError, "companions"),

@@ -12,11 +12,10 @@ from modgap.closers import fit
 from modgap.maps import Closure
 from modgap.neighbors import nearest, nearest_candidates
 from modgap.noise import Gaussian, Noise
-from modgap.stability import decide
 from modgap.study import Study, evaluate
 from modgap.tasks import Problem, Task
 
-__all__ = ["clouds", "fragile", "gap_figures", "in_words", "sweep", "templates"]
+__all__ = ["clouds", "fragile", "free_share", "gap_figures", "in_words", "sweep", "templates"]
 
 _POINTS = 600
 
@@ -262,7 +261,3 @@ def free_share(problem: Problem, metric: str) -> float | None:
     share = closure.info.get("free_share")
     return None if share is None else float(share)
 
-
-def is_empty(problem: Problem, metric: str) -> bool:
-    """Whether every query has the same answer: a gallery of one item, for example."""
-    return bool(np.unique(decide(problem.system(metric))).size <= 1)

@@ -1,0 +1,11 @@
+"""An index in few bits: how many answers survive storage, before closing and after."""
+
+import modgap
+
+sample = modgap.load_sample()
+codecs = [modgap.Bins(8), modgap.Bins(16), modgap.Codec("int8"), modgap.Codec("sign")]
+study = modgap.evaluate(sample.task(), ["none", "recenter", "orthogonal", "affine"], noises=codecs)
+
+print(f"{'closer':12}" + "".join(f"{codec.label:>10}" for codec in codecs))
+for row in study.closers:
+    print(f"{row['method']:12}" + "".join(f"{noise['retention']:10.3f}" for noise in row["noises"]))

@@ -229,11 +229,16 @@ def top_k(x: Array, k: int) -> tuple[Array, Array]:
 
 
 def _numpy_top_k(x: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    if k == 1:
-        columns = np.argmax(x, axis=1)[:, None]
-        return np.take_along_axis(x, columns, axis=1), columns
     values = np.empty((x.shape[0], k), dtype=x.dtype)
     columns = np.empty((x.shape[0], k), dtype=np.int64)
+    if k <= 4 and x.flags.writeable:  # as many passes, each leaving out the last one's finds
+        every = np.arange(x.shape[0])
+        for place in range(k):
+            columns[:, place] = np.argmax(x, axis=1)
+            values[:, place] = x[every, columns[:, place]]
+            x[every, columns[:, place]] = -np.inf
+        x[every[:, None], columns] = values
+        return values, columns
     for part in block_slices(*x.shape, elements=_CACHE_ELEMENTS):
         values[part], columns[part] = _top_k_of_block(x[part], k)
     return values, columns

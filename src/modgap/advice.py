@@ -117,12 +117,14 @@ def _queries_only(task: Task, noises: Sequence[Noise], rank: int, width: int) ->
 def _affine(
     task: Task, noises: Sequence[Noise], rank: int, width: int, draws: int, seed: int
 ) -> Advice:
-    study = _first_problem(task, ("none", "affine"), noises, draws, seed)
-    none, affine = study.closers
+    names = ("none", "affine") if task.metric == "ip" else ("none", "affine", "scaled")
+    study = _first_problem(task, names, noises, draws, seed)
+    none, affine = study.closers[:2]
     text = (
         f"Use affine: project the queries onto the affine hull of the gallery ({rank} of {width} "
         f"dimensions). Every noise-free answer stays as it is; on these data {_share(affine['agreement'])} "
         f"agree. {_compare(none, affine)} With reduce the embeddings also shrink to {rank} dimensions."
+        + _scaled(study)
     )
     command = (
         f"modgap close --queries QUERIES --gallery GALLERY --metric {task.metric} --method affine"
@@ -133,13 +135,15 @@ def _affine(
 
 
 def _full_rank(task: Task, noises: Sequence[Noise], rank: int, draws: int, seed: int) -> Advice:
-    study = _first_problem(task, ("none", "recenter"), noises, draws, seed)
-    none, recenter = study.closers
+    names = ("none", "recenter") if task.metric == "ip" else ("none", "recenter", "scaled")
+    study = _first_problem(task, names, noises, draws, seed)
+    none, recenter = study.closers[:2]
     text = (
         f"Use recenter, or nothing. The gallery spans all {rank} dimensions, so every direction bears "
         "on some decision and nothing can be removed without changing answers. Recentring keeps every "
         "answer and helps only where the noise depends on the position, as quantization does. "
-        f"{_compare(none, recenter)} If answers may change, ask again with --answers may-change."
+        f"{_compare(none, recenter)} If answers may change, ask again with --answers-may-change."
+        + _scaled(study)
     )
     command = (
         f"modgap close --queries QUERIES --gallery GALLERY --metric {task.metric} --method recenter"
@@ -250,6 +254,15 @@ def _compare(none: dict[str, Any], closed: dict[str, Any]) -> str:
         for before, after in zip(none["noises"], closed["noises"], strict=True)
     ]
     return "Stability under noise goes from before to after as follows: " + "; ".join(parts) + "."
+
+
+def _scaled(study: Study) -> str:
+    """Return what `scaled` would add, where the gallery lies on a sphere and it is exact."""
+    last = study.closers[-1]
+    if last["method"] != "scaled" or not last["exact"] or not last["noises"]:
+        return ""
+    values = "; ".join(f"{noise['noise']}: {noise['stability']:.3f}" for noise in last["noises"])
+    return f" All items have one length, so scaled keeps every answer too, with stability {values}."
 
 
 def _evidence(study: Study, rank: int) -> dict[str, Any]:

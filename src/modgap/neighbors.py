@@ -6,6 +6,7 @@ for that: |y - x|^2 = |y|^2 - 2 (y, 1).(x, -|x|^2 / 2), so its search costs one 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -15,9 +16,12 @@ from modgap._arrays import (
     as_float64,
     block_slices,
     cache_elements,
+    device,
+    dtype_eps,
     gather_rows,
     namespace,
     normalize_rows,
+    row_norms,
     top_k,
     working_float,
 )
@@ -31,6 +35,8 @@ __all__ = ["Neighbors", "margins", "nearest", "nearest_candidates"]
 
 _QUERY_BLOCK = 2048
 _SCORE_ELEMENTS = 8 * 1024 * 1024
+#: Items found beyond the k asked for, among which float64 scores settle what rounding left open.
+_SPARE = 3
 
 
 @dataclass(frozen=True)
@@ -183,23 +189,70 @@ def _search(queries: Array, gallery: Array, k: int, metric: str) -> Neighbors:
     found = []
     for rows in block_slices(queries.shape[0], 1, elements=_QUERY_BLOCK):
         block = queries[rows, :]
-        indices = _search_block(block, gallery, k, metric, pivot)
-        scores = _item_scores(block, gallery, indices, metric)
-        if k > 1:  # float64 scores settle what rounding left open
-            order = xp.argsort(scores, axis=1, descending=metric != "euclidean", stable=True)
-            indices = xp.take_along_axis(indices, order, axis=1)
-            scores = xp.take_along_axis(scores, order, axis=1)
-        found.append((indices, scores))
+        form = _search_form(block, metric, pivot, side="queries")
+        values, indices, slack = _search_block(form, gallery, k + _SPARE, metric, pivot)
+        settled = _settle(block, gallery, [indices], k, metric)
+        if indices.shape[1] < gallery.shape[0]:
+            floor = values[:, k - 1] - slack
+            undecided = values[:, -1] >= floor  # more items tie than were looked at
+            (some,) = xp.nonzero(undecided)
+            if some.shape[0]:
+                block, form, floor, kept = (
+                    xp.take(part, some, axis=0) for part in (block, form, floor, indices)
+                )
+                first = _search_block(form, gallery, k, metric, pivot, floor=floor)[1]
+                again = _settle(block, gallery, [kept, first], k, metric)
+                (rest,) = xp.nonzero(~undecided)
+                order = xp.argsort(xp.concat([rest, some]))
+                settled = tuple(
+                    xp.take(xp.concat([xp.take(old, rest, axis=0), new]), order, axis=0)
+                    for old, new in zip(settled, again, strict=True)
+                )
+        found.append(settled)
     return Neighbors(*(xp.concat(part, axis=0) for part in zip(*found, strict=True)))
 
 
-def _search_block(queries: Array, gallery: Array, k: int, metric: str, pivot: Array) -> Array:
-    """Return the indices (q, k) of the best items, best first, going through gallery blocks."""
+def _settle(
+    queries: Array, gallery: Array, indices: list[Array], k: int, metric: str
+) -> tuple[Array, Array]:
+    """Return the k best of the items found, by float64 scores; ties go to the lower index."""
     xp = namespace(queries)
-    queries = _search_form(queries, metric, pivot, side="queries")
+    every = xp.sort(xp.concat(indices, axis=1), axis=1)
+    scores = _item_scores(queries, gallery, every, metric)
+    if len(indices) > 1:  # an item that both searches found counts once
+        again = xp.concat([every[:, :1] < 0, every[:, 1:] == every[:, :-1]], axis=1)
+        worst = xp.inf if metric == "euclidean" else -xp.inf
+        scores = xp.where(again, xp.full_like(scores, worst), scores)
+    order = xp.argsort(scores, axis=1, descending=metric != "euclidean", stable=True)[:, :k]
+    return xp.take_along_axis(every, order, axis=1), xp.take_along_axis(scores, order, axis=1)
+
+
+def _search_block(
+    queries: Array,
+    gallery: Array,
+    k: int,
+    metric: str,
+    pivot: Array,
+    *,
+    floor: Array | None = None,
+) -> tuple[Array, Array, Array]:
+    """Return scores and indices (q, min(k, n)) of the best items, and a bound of the rounding (q,).
+
+    Goes through gallery blocks. With `floor` (q,), the items are those of lowest index that reach it.
+    """
+    xp = namespace(queries)
+    k = min(k, gallery.shape[0])
     best_scores = best_indices = None
+    longest = 0.0
     for start, block in _gallery_blocks(gallery, queries.shape[0], metric, pivot):
-        values, columns = top_k(xp.matmul(queries, block.T), min(k, block.shape[0]))
+        scores = xp.matmul(queries, block.T)
+        if floor is None:
+            longest = max(longest, float(xp.max(row_norms(block))))
+        else:
+            place = -as_float64(xp.arange(start, start + block.shape[0], device=device(block)))
+            reached = scores >= xp.expand_dims(floor, axis=1)
+            scores = xp.where(reached, place[None, :], xp.full_like(place, -xp.inf)[None, :])
+        values, columns = top_k(scores, min(k, block.shape[0]))
         columns = columns + start
         if best_scores is None:
             best_scores, best_indices = values, columns
@@ -208,7 +261,8 @@ def _search_block(queries: Array, gallery: Array, k: int, metric: str, pivot: Ar
         columns = xp.concat([best_indices, columns], axis=1)
         best_scores, order = top_k(values, min(k, values.shape[1]))
         best_indices = xp.take_along_axis(columns, order, axis=1)
-    return best_indices
+    rounding = dtype_eps(queries) * math.sqrt(queries.shape[1]) * longest
+    return best_scores, best_indices, rounding * row_norms(queries)
 
 
 def _gallery_blocks(

@@ -1,1 +1,112 @@
-def write_report(): ...
+"""From the report's dictionary to one self-contained HTML file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from modgap._extras import require
+from modgap.io.atomic import atomic_path
+from modgap.report import charts
+from modgap.report.headline import share
+
+__all__ = ["write_report"]
+
+_TEMPLATE = "report.html.j2"
+_KINDS = {
+    "zero-shot": "zero-shot classification",
+    "paired-retrieval": "retrieval between pairs",
+    "multiple-choice": "multiple choice",
+    "mixed-retrieval": "retrieval from a gallery of both modalities",
+}
+_METRICS = {"euclidean": "Euclidean distance", "ip": "inner product", "cosine": "cosine"}
+
+
+def write_report(summary: Mapping[str, Any], path: str | Path) -> Path:
+    """Write a report as one HTML file, and return its path.
+
+    The page needs no network and no script: charts are inline SVG, styles are inline. It appears
+    whole or not at all.
+
+    Parameters
+    ----------
+    summary : dict
+        From `summarize`.
+    path : str or Path
+
+    Raises
+    ------
+    MissingExtraError
+        The extra `report` is not installed; the message holds the pip command.
+    FormatError
+        The folder is missing or cannot be written.
+    """
+    target = Path(path)
+    page = _page(summary)
+    with atomic_path(target) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+    return target
+
+
+def _page(summary: Mapping[str, Any]) -> str:
+    jinja2 = require("jinja2", "report")
+    for module in ("altair", "vl_convert"):
+        require(module, "report")
+    environment = jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    environment.filters.update(figure=_figure, share=share, signed=_signed)
+    source = (files("modgap.report") / "templates" / _TEMPLATE).read_text(encoding="utf-8")
+    template = environment.from_string(source)
+    templates = summary["templates"]
+    page: str = template.render(
+        **summary,
+        kind=_KINDS.get(summary["task"]["kind"], summary["task"]["kind"]),
+        metric=_METRICS.get(summary["task"]["metric"], summary["task"]["metric"]),
+        views=[_view(problem) for problem in summary["problems"]],
+        template_chart=None if templates is None else charts.template_chart(templates),
+    )
+    return page
+
+
+def _view(problem: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a problem's charts, and its table of closers once per noise."""
+    rows = problem["closers"]
+    none = rows[0]
+    tables = []
+    for j, noise in enumerate(none["noises"]):
+        exact = [row["noises"][j]["stability"] for row in rows if row["exact"]]
+        tables.append(
+            {
+                "noise": noise["noise"],
+                "side": noise["side"],
+                "best": max(exact),
+                "rows": [{**row, **row["noises"][j]} for row in rows],
+            }
+        )
+    return {
+        "panels": charts.cloud_panels(problem["clouds"]),
+        "sweep": charts.sweep_chart(problem["sweep"]),
+        "tables": tables,
+    }
+
+
+def _figure(value: Any, digits: int = 3) -> str:
+    """Return a number for a table cell; a dash where there is none."""
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        if value != 0 and abs(value) < 10**-digits:
+            return f"{value:.1e}"
+        return f"{value:.{digits}f}" if abs(value) < 100 else f"{value:,.0f}"
+    return str(value)
+
+
+def _signed(value: float) -> str:
+    return "0" if abs(value) < 5e-4 else f"{value:+.3f}"

@@ -1,0 +1,126 @@
+"""What every command prints with: tables and sentences on stdout, progress on stderr, JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+#: Set by ``modgap --quiet``.
+QUIET: ContextVar[bool] = ContextVar("quiet", default=False)
+
+#: Tables are laid out for this many columns; narrower terminals wrap lines themselves.
+LEAST_WIDTH = 80
+
+Advance = Callable[[int], None]
+
+
+def console() -> Console:
+    """Return a console on stdout: styled on a terminal, plain text in a pipe."""
+    from rich.console import Console
+
+    made = Console(highlight=False, markup=False, emoji=False, soft_wrap=False)
+    if made.width < LEAST_WIDTH:
+        made.width = LEAST_WIDTH
+    return made
+
+
+def print_json(document: Any) -> None:
+    """Print one JSON document and nothing else."""
+    print(json.dumps(document, indent=2, allow_nan=False))
+
+
+def say(text: str = "") -> None:
+    """Print a paragraph, wrapped on a terminal and on one line in a pipe."""
+    out = console()
+    out.print(text, soft_wrap=not out.is_terminal)
+
+
+def print_table(
+    columns: Sequence[tuple[str, str]],
+    rows: Sequence[Sequence[str]],
+    *,
+    title: str | None = None,
+    caption: str | None = None,
+) -> None:
+    """Print a table whose figures are never cut.
+
+    Parameters
+    ----------
+    columns : sequence of (header, kind)
+        Kinds: "name" (left), "number" (right), "text" (left, the only kind that wraps).
+    rows : sequence of sequence of str
+    title, caption : str, optional
+        A line above, a line below.
+    """
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for header, kind in columns:
+        table.add_column(
+            header,
+            justify="right" if kind == "number" else "left",
+            no_wrap=kind != "text",
+            vertical="bottom",
+        )
+    for row in rows:
+        table.add_row(*row)
+    out = console()
+    if title:
+        out.print(title, style="bold", soft_wrap=not out.is_terminal)
+    out.print(table)
+    if caption:
+        out.print(caption, style="dim", soft_wrap=not out.is_terminal)
+    out.print()
+
+
+def figure(value: Any) -> str:
+    """Return a figure with three decimals; tiny ones with two digits, absent ones as a dash."""
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return str(value)
+    number = float(value)
+    return f"{number:.1e}" if 0 < abs(number) < 0.0005 else f"{number:.3f}"
+
+
+@contextmanager
+def progress(
+    text: str, *, total: int | None = None, unit: str = "rows", shown: bool = True
+) -> Iterator[Advance]:
+    """Yield a function to call with the work just done; draws a bar on a terminal's stderr.
+
+    Parameters
+    ----------
+    text : str
+        What is being done.
+    total : int, optional
+        How much work there is; without it the bar only moves.
+    unit : str
+        What is counted.
+    shown : bool
+        False for ``--json``.
+    """
+    if not shown or QUIET.get() or not sys.stderr.isatty():
+        yield lambda done: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import TimeRemainingColumn as Left
+
+    out = Console(stderr=True, markup=False, highlight=False)
+    counted = TextColumn("{task.completed:,.0f} " + unit)
+    columns = [TextColumn("{task.description}"), BarColumn(), counted, TimeElapsedColumn()]
+    if total is not None:
+        columns.append(Left())
+    with Progress(*columns, console=out, transient=True) as bar:
+        job = bar.add_task(text, total=total)
+        yield lambda done: bar.advance(job, done)

@@ -1,0 +1,83 @@
+"""The tree of commands."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from modgap.cli import (
+    advise,
+    apply,
+    close,
+    doctor,
+    evaluate,
+    figures,
+    measure,
+    report,
+    simulate,
+)
+from modgap.cli._console import QUIET
+
+_COMMANDS = (report, measure, close, apply, evaluate, advise, simulate, figures, doctor)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        import modgap
+
+        typer.echo(f"modgap {modgap.__version__}")
+        raise typer.Exit
+
+
+def _root(
+    context: typer.Context,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show Python tracebacks of errors.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress bars.")] = False,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_show_version, is_eager=True, help="Print the version and stop."
+        ),
+    ] = False,
+) -> None:
+    """Measure, explain and close the modality gap of embedding models.
+
+    CLIP-like models put images and texts into one space, but in two separated regions of it: the
+    modality gap. modgap measures it, closes it with a map that you can save and apply, and shows on
+    your own embeddings what that does to the answers, clean and under noise.
+
+    An input is PATH or PATH:KEY: a .npy, .npz, .safetensors, .parquet, .arrow or .pt file (tensors
+    only), or a folder of numbered shards. KEY names the array, column or kind of shards. Nothing is
+    unpickled, and no input is ever changed.
+
+    Queries are what searches, the gallery is what is searched: images against class texts in
+    zero-shot classification, texts against images in text-to-image search.
+
+    \b
+    Examples:
+      modgap report                                       the sample that ships with modgap
+      modgap report images.npy texts.npy --labels labels.npy
+      modgap evaluate --queries images.npy --gallery texts.npy --labels labels.npy
+
+    Exit codes: 0; 2 for a mistake in the call or its inputs, with one line on stderr; 1 for a fault
+    of modgap, or a failed check of doctor; 130 if interrupted.
+    """
+    QUIET.set(quiet)
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+def command() -> Any:
+    """Return the whole command line, ready to be given words."""
+    app = typer.Typer(
+        name="modgap", add_completion=False, rich_markup_mode=None, invoke_without_command=True
+    )
+    settings = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+    app.callback(invoke_without_command=True, context_settings=settings)(_root)
+    for module in _COMMANDS:
+        name = module.__name__.rpartition(".")[2]
+        app.command(name)(getattr(module, name))
+    return typer.main.get_command(app)

@@ -1,0 +1,144 @@
+"""`modgap apply`: run one side of a closure over files, however large."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from modgap.cli._inputs import INPUT, JsonOption
+
+if TYPE_CHECKING:
+    from modgap.io import Source
+    from modgap.maps import AffineMap
+
+
+def apply(
+    closure: Annotated[
+        str, typer.Argument(metavar="CLOSURE", help="A file that modgap close wrote.")
+    ],
+    out: Annotated[str, typer.Option("--out", metavar="DIR", help="Folder for the mapped files.")],
+    queries: Annotated[
+        str | None, typer.Option("--queries", metavar=INPUT, help="Map these as queries.")
+    ] = None,
+    gallery: Annotated[
+        str | None, typer.Option("--gallery", metavar=INPUT, help="Map these as gallery items.")
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Map queries or a gallery with a saved closure, file by file.
+
+    Every file or shard becomes one of the same name in DIR, in the same number type; .safetensors
+    and .parquet stay what they are, all else becomes .npy. Memory does not grow with the rows.
+    Files appear when they are complete, so a run that was stopped is resumed by the same command:
+    what is complete and unchanged is skipped.
+
+    \b
+    Examples:
+      modgap apply closure.safetensors --queries images.npy --out closed-queries
+      modgap apply closure.safetensors --gallery embeddings:text_emb --out closed-gallery
+    """
+    from modgap.cli._console import print_json
+    from modgap.errors import ArgumentError
+    from modgap.io import open_source
+    from modgap.maps import Closure
+
+    fitted = Closure.load(closure)
+    if (queries is None) == (gallery is None):
+        raise ArgumentError("give exactly one of `--queries` and `--gallery`, the side to map")
+    side, spec = ("queries", queries) if queries is not None else ("gallery", gallery)
+    source = open_source(str(spec))
+    mapping: AffineMap = getattr(fitted, side)
+    _check(source, mapping, side, closure, out)
+    started = time.perf_counter()
+    report = _run(source, mapping, side, out, _fingerprint(closure, side), shown=not json)
+    seconds = time.perf_counter() - started
+    if json:
+        print_json({"out": out, "side": side, "seconds": seconds, **report})
+    else:
+        _print(report, side, out, seconds, fitted.comparison)
+
+
+def _check(source: Source, mapping: AffineMap, side: str, closure: str, out: str) -> None:
+    """Raise an error for anything that can be known before a byte is written."""
+    from modgap.errors import ArgumentError, ClosureError
+
+    if len(source.shape) > 1 and source.width != mapping.width:
+        raise ClosureError(
+            f"`{closure}` was fitted for embeddings of dimension {mapping.width}; `{source.path}` "
+            f"has dimension {source.width}; fit a closure to these {side}"
+        )
+    target = Path(out)
+    if target.exists() and not target.is_dir():
+        raise ArgumentError(f"`--out` `{out}` is a file; name a folder")
+    if target.resolve() == Path(closure).resolve().parent and Path(closure).name in {
+        shard.name for shard in source.shards
+    }:
+        raise ArgumentError(f"`--out` `{out}` holds the closure itself; choose another folder")
+
+
+def _fingerprint(closure: str, side: str) -> str:
+    """Return what tells this map from any other: the closure's bytes and the side."""
+    import hashlib
+
+    return f"{hashlib.sha256(Path(closure).read_bytes()).hexdigest()} {side}"
+
+
+def _run(
+    source: Source, mapping: AffineMap, side: str, out: str, fingerprint: str, *, shown: bool
+) -> dict[str, int]:
+    from modgap._validate import check_cloud
+    from modgap.cli._console import progress
+    from modgap.cli._stream import checked_blocks
+    from modgap.errors import DataError, ModgapError
+    from modgap.io import apply_to_source
+
+    zero_rows = not mapping.normalize_input
+
+    def mapped(rows: Any) -> Any:
+        return mapping(check_cloud(rows, side, zero_rows=zero_rows))
+
+    fresh = not Path(out).exists()
+    try:
+        with progress(f"mapping the {side}", total=source.rows, shown=shown) as advance:
+            return apply_to_source(mapped, source, out, fingerprint=fingerprint, progress=advance)
+    except ModgapError as error:
+        if fresh:
+            _remove_empty(Path(out))
+        if isinstance(error, DataError):  # count the row from the start of the source
+            for _ in checked_blocks(source, side, zero_rows=zero_rows):
+                pass
+        raise
+
+
+def _remove_empty(folder: Path) -> None:
+    """Remove a folder that a failed run made, unless it holds complete files."""
+    from modgap.io.manifest import MANIFEST
+
+    try:
+        if [path.name for path in folder.iterdir()] == [MANIFEST]:
+            (folder / MANIFEST).unlink()
+        folder.rmdir()
+    except OSError:
+        return
+
+
+def _print(report: dict[str, int], side: str, out: str, seconds: float, comparison: str) -> None:
+    from modgap.cli._console import say
+
+    skipped, shards = report["skipped"], report["shards"]
+    say(f"{report['rows']:,} rows of {side} in {shards} file{'s' if shards > 1 else ''} -> {out}")
+    if skipped == shards:
+        say("All were complete already, made from these inputs with this closure: nothing to do.")
+        return
+    if skipped:
+        say(f"{skipped} of the files were complete already and were skipped.")
+    say(
+        f"{report['bytes'] / 2**20:,.1f} MiB written in {seconds:.1f} s, "
+        f"{report['rows'] / max(seconds, 1e-9):,.0f} rows/s"
+        + (" (skipped rows included)." if skipped else ".")
+    )
+    names = {"euclidean": "Euclidean distance", "ip": "inner product", "cosine": "cosine"}
+    say(f"Compare mapped queries with mapped items by {names[comparison]}.")

@@ -1,0 +1,238 @@
+"""`modgap close`: fit a closer to two sources and save the closure."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from modgap.cli._inputs import (
+    ComponentsOption,
+    Gallery,
+    JsonOption,
+    MetricOption,
+    Queries,
+    TemplateOption,
+)
+
+if TYPE_CHECKING:
+    from modgap.io import Source
+    from modgap.maps import Closure
+
+
+def close(
+    queries: Queries,
+    gallery: Gallery,
+    out: Annotated[
+        str, typer.Option("--out", metavar="FILE", help="The closure to write, .safetensors.")
+    ],
+    method: Annotated[
+        str,
+        typer.Option(
+            "--method",
+            metavar="M",
+            help="none, recenter, orthogonal, affine, mean-shift, center, standardize, realign, "
+            "procrustes or erase. The first four keep every answer.",
+        ),
+    ] = "affine",
+    metric: MetricOption = "euclidean",
+    alpha: Annotated[
+        float | None,
+        typer.Option("--alpha", metavar="A", help="Share of the gap to close.  [default: 1]"),
+    ] = None,
+    n_components: ComponentsOption = None,
+    side: Annotated[
+        str | None,
+        typer.Option(
+            "--side",
+            metavar="gallery|queries",
+            help="orthogonal: which side moves; the queries need no re-indexing.",
+        ),
+    ] = None,
+    reduce: Annotated[
+        bool,
+        typer.Option("--reduce", help="affine: map to as many dimensions as the gallery spans."),
+    ] = False,
+    template: TemplateOption = None,
+    pool: Annotated[
+        bool,
+        typer.Option(
+            "--pool",
+            help="Take all rows of a gallery with three axes as one gallery, "
+            "as for multiple choice.",
+        ),
+    ] = False,
+    json: JsonOption = False,
+) -> None:
+    """Fit a closer to queries and a gallery, and save the closure.
+
+    A closure is two maps, one for each side; modgap apply runs them over files of any size. Most
+    methods read the inputs once, block by block, and need memory for one block; realign and
+    procrustes need all rows at once (procrustes: row i of both belong together).
+
+    \b
+    Examples:
+      modgap close --queries images.npy --gallery texts.npy --out closure.safetensors
+      modgap close --queries img_emb --gallery texts.npy --template 3 --method orthogonal \\
+                   --n-components 0.9 --metric cosine --out closure.safetensors
+    """
+    from modgap._validate import check_metric
+    from modgap.cli._console import print_json
+    from modgap.cli._inputs import check_out, parse_components
+
+    check_metric(metric)
+    target = check_out(out, queries, gallery, suffixes=(".safetensors",))
+    _check_replaceable(target)
+    options = {
+        "metric": metric,
+        "alpha": alpha,
+        "n_components": parse_components(n_components),
+        "side": side,
+        "reduce": reduce,
+    }
+    closure = _fit(method, queries, gallery, template, pool, options, shown=not json)
+    closure.save(target)
+    if json:
+        print_json({"out": str(target), **_describe(closure)})
+    else:
+        _print(closure, str(target), queries, gallery)
+
+
+def _check_replaceable(target: Any) -> None:
+    """Raise an ArgumentError if a file that is no closure would be lost."""
+    from modgap.errors import ArgumentError, FormatError
+    from modgap.maps import Closure
+
+    if not target.exists():
+        return
+    try:
+        Closure.load(target)
+    except FormatError:
+        raise ArgumentError(
+            f"`--out` `{target}` exists and is no closure of modgap; choose another name"
+        ) from None
+
+
+def _fit(
+    method: str,
+    queries: str,
+    gallery: str,
+    template: int | None,
+    pool: bool,
+    options: dict[str, Any],
+    *,
+    shown: bool,
+) -> Closure:
+    from dataclasses import replace
+
+    from modgap._validate import check_choice
+    from modgap.cli._console import progress
+    from modgap.closers import METHODS
+    from modgap.io import open_source
+
+    check_choice(method, "--method", tuple(METHODS))
+    left, right = open_source(queries), open_source(gallery)
+    _check_sources(left, right)
+    total = left.rows + right.rows
+    if METHODS[method].needs == "moments" and len(right.shape) == 2:
+        with progress("reading", total=total, shown=shown) as advance:
+            closure = _fit_streams(method, left, right, options, advance)
+    else:
+        with progress("fitting", unit="", shown=shown):
+            closure = _fit_rows(method, left, right, gallery, template, pool, options)
+    sources = {"queries_source": queries, "gallery_source": gallery, "template": template}
+    return replace(closure, info={**closure.info, **sources})
+
+
+def _check_sources(left: Source, right: Source) -> None:
+    """Raise an error for sources that do not fit, before any row is read."""
+    from modgap.errors import DataError, ShapeError
+
+    for name, source, axes in (("queries", left, (2,)), ("gallery", right, (2, 3))):
+        if len(source.shape) not in axes:
+            shapes = " or ".join({2: "(rows, d)", 3: "(t, rows, d)"}[k] for k in axes)
+            raise ShapeError(f"`{name}` must have shape {shapes}; got {source.shape}")
+        if source.dtype.kind != "f":
+            raise DataError(
+                f"`{name}` must hold floating-point embeddings; got {source.dtype}; convert it "
+                "with its scale, for example to float32"
+            )
+    if left.width != right.width:
+        raise ShapeError(
+            "`queries` and `gallery` must share their last axis (the embedding dimension d); got "
+            f"{left.shape} and {right.shape}"
+        )
+
+
+def _fit_streams(
+    method: str, left: Source, right: Source, options: dict[str, Any], advance: Any
+) -> Closure:
+    from modgap import closers
+    from modgap.cli._stream import moments_of
+
+    metric = options["metric"]
+    precise = "float64" if method == "erase" else "input"
+    ours = moments_of(left, "queries", metric=metric, precision=precise, advance=advance)
+    theirs = moments_of(right, "gallery", metric=metric, precision="float64", advance=advance)
+    return closers.fit_moments(method, ours, theirs, **options)
+
+
+def _fit_rows(
+    method: str,
+    left: Source,
+    right: Source,
+    spec: str,
+    template: int | None,
+    pool: bool,
+    options: dict[str, Any],
+) -> Closure:
+    from modgap import closers
+    from modgap.cli._inputs import one_gallery, read_gallery
+    from modgap.errors import ArgumentError
+
+    if pool and template is not None:
+        raise ArgumentError("`--pool` and `--template` exclude each other; give one of them")
+    array = read_gallery(spec, template)
+    chosen = array.reshape(-1, array.shape[-1]) if pool else one_gallery(array, spec, template)
+    return closers.fit(method, left.read(), chosen, **options)
+
+
+def _describe(closure: Closure) -> dict[str, Any]:
+    names = ("method", "metric", "comparison", "exact", "alpha", "n_components", "rank")
+    return {**{name: getattr(closure, name) for name in names}, "info": dict(closure.info)}
+
+
+def _print(closure: Closure, out: str, queries: str, gallery: str) -> None:
+    from modgap.cli._console import figure, print_table, say
+
+    info = closure.info
+    rows = [
+        ("gap before", figure(info["gap"]), "distance of the two means"),
+        ("rank of the gallery", f"{closure.rank} of {info['dimension']}", "dimensions it spans"),
+    ]
+    if closure.n_components is not None:
+        rows.append(("components kept", str(closure.n_components), "directions left untouched"))
+    if "free_share" in info:
+        rows.append(("free share", figure(info["free_share"]), "of the gap lies outside them"))
+    if closure.alpha is not None:
+        rows.append(("alpha", figure(closure.alpha), "share of the gap that is closed"))
+    exact = (
+        "exact: no noise-free answer changes"
+        if closure.exact
+        else ("not exact: answers may change, see modgap evaluate")
+    )
+    columns = [("closure", "name"), ("", "number"), ("", "text")]
+    print_table(columns, rows, title=f"{closure.method}, {closure.metric}; {exact}")
+    say(f"Wrote {out}. Map both sides with it, and compare them by {_comparison(closure)}:")
+    for side, spec, kept in (
+        ("queries", queries, closure.queries.is_identity),
+        ("gallery", gallery, closure.gallery.is_identity),
+    ):
+        words = ["modgap", "apply", out, f"--{side}", spec, "--out", f"closed-{side}"]
+        say(f"  the {side} stay as they are" if kept else f"  {shlex.join(words)}")
+
+
+def _comparison(closure: Closure) -> str:
+    names = {"euclidean": "Euclidean distance", "ip": "inner product", "cosine": "cosine"}
+    return names[closure.comparison]

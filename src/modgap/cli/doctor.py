@@ -1,0 +1,144 @@
+"""`modgap doctor`: what is installed here, and whether it works."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from modgap.cli._inputs import JsonOption
+
+_CORE = ("numpy", "scipy", "array-api-compat", "safetensors", "typer", "rich")
+#: The packages of each extra, by the name under which they are installed.
+_EXTRAS = {
+    "report": ("altair", "vl-convert-python", "jinja2"),
+    "data": ("pyarrow",),
+    "torch": ("torch",),
+    "faiss": ("faiss-cpu",),
+}
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+def doctor(
+    torch: Annotated[
+        bool, typer.Option("--torch", help="Import torch and list its devices (slow).")
+    ] = False,
+    json: JsonOption = False,
+) -> None:
+    """Show versions, extras, threads and devices, and check that modgap works here.
+
+    Exit code 1 if a check fails.
+
+    \b
+    Examples:
+      modgap doctor
+      modgap doctor --json
+    """
+    from modgap.cli._console import print_json
+    from modgap.cli._selfcheck import run_checks
+
+    checks = [
+        {"check": name, "passed": passed, "seen": seen} for name, passed, seen in run_checks()
+    ]
+    document = {
+        "versions": _versions(),
+        "extras": _extras(),
+        "threads": _threads(),
+        "devices": _devices(torch),
+        "checks": checks,
+    }
+    if json:
+        print_json(document)
+    else:
+        _print(document)
+    if not all(check["passed"] for check in checks):
+        raise typer.Exit(1)
+
+
+def _version(package: str) -> str | None:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _versions() -> dict[str, str | None]:
+    import platform
+
+    found: dict[str, str | None] = {"modgap": _version("modgap")}
+    found["python"] = platform.python_version()
+    found["system"] = f"{platform.system()} {platform.machine()}"
+    return {**found, **{package: _version(package) for package in _CORE}}
+
+
+def _extras() -> dict[str, dict[str, Any]]:
+    found = {}
+    for extra, packages in _EXTRAS.items():
+        versions = {package: _version(package) for package in packages}
+        whole = all(versions.values())
+        fix = None if whole else f'pip install "modgap[{extra}]"'
+        found[extra] = {"present": whole, "packages": versions, "install": fix}
+    return found
+
+
+def _threads() -> dict[str, Any]:
+    import os
+
+    usable = getattr(os, "sched_getaffinity", None)
+    found: dict[str, Any] = {
+        "cores": os.cpu_count(),
+        "usable_cores": len(usable(0)) if usable else os.cpu_count(),
+        "environment": {key: os.environ[key] for key in _THREAD_VARIABLES if key in os.environ},
+        "pools": None,
+    }
+    try:
+        import numpy  # noqa: F401  (its library must be loaded to be seen)
+        import threadpoolctl
+    except ImportError:
+        return found
+    found["pools"] = [
+        {key: pool.get(key) for key in ("internal_api", "version", "num_threads")}
+        for pool in threadpoolctl.threadpool_info()
+    ]
+    return found
+
+
+def _devices(look: bool) -> list[str] | None:
+    """Return the devices of torch, or None where nobody asked or torch is absent."""
+    if not look:
+        return None
+    from modgap._extras import require
+
+    torch = require("torch", "torch")
+    names = [f"cuda:{i} {torch.cuda.get_device_name(i)}" for i in range(torch.cuda.device_count())]
+    mps = torch.backends.mps.is_available()
+    return ["cpu", *names, *(["mps"] if mps else [])]
+
+
+def _print(document: dict[str, Any]) -> None:
+    from modgap.cli._console import print_table, say
+
+    for name, version in document["versions"].items():
+        say(f"{name:18}{version or 'missing'}")
+    say()
+    for extra, state in document["extras"].items():
+        packages = [f"{name} {found}" for name, found in state["packages"].items() if found]
+        say(f"extra {extra:12}{', '.join(packages) if state['present'] else state['install']}")
+    say()
+    threads = document["threads"]
+    say(f"{'cores':18}{threads['usable_cores']} usable of {threads['cores']}")
+    for key, value in threads["environment"].items():
+        say(f"{'environment':18}{key}={value}")
+    for pool in threads["pools"] or ():
+        words = (pool["internal_api"], pool["version"], f"{pool['num_threads']} threads")
+        say(f"{'threads':18}{' '.join(word for word in words if word)}")
+    for device in document["devices"] or ():
+        say(f"{'device':18}{device}")
+    say()
+    rows = [
+        ("PASS" if check["passed"] else "FAIL", check["check"], check["seen"])
+        for check in document["checks"]
+    ]
+    print_table([("", "name"), ("check", "name"), ("seen", "text")], rows)

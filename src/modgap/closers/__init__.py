@@ -1,0 +1,175 @@
+"""Closers: from the statistics of two modalities to a `Closure`, a pair of affine maps.
+
+    from modgap import closers
+    closure = closers.fit("affine", queries, gallery)
+
+`METHODS` lists every closer and what it takes. Most need the moments of both clouds alone, so they
+can be fitted to streams with `fit_moments`; `scaled`, `realign` and `procrustes` look at rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from modgap._arrays import Array, as_float64, normalize_rows
+from modgap._validate import check_clouds, check_metric, check_paired
+from modgap.closers import approximate, exact
+from modgap.closers._setting import METHODS, Method, Setting, checked_setting, known_method
+from modgap.errors import ArgumentError, ShapeError
+from modgap.maps import Closure
+from modgap.moments import Moments
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+__all__ = ["METHODS", "Method", "fit", "fit_moments"]
+
+_FITTERS: dict[str, Callable[[Setting], Closure]] = {
+    "none": exact.none,
+    "recenter": exact.recenter,
+    "orthogonal": exact.orthogonal,
+    "affine": exact.affine,
+    "scaled": exact.scaled,
+    "mean-shift": approximate.mean_shift,
+    "center": approximate.center,
+    "standardize": approximate.standardize,
+    "realign": approximate.realign,
+    "procrustes": approximate.procrustes,
+    "erase": approximate.erase,
+}
+
+
+def fit(
+    method: str,
+    queries: Float[Array, "m d"],
+    gallery: Float[Array, "n d"],
+    /,
+    *,
+    metric: str = "euclidean",
+    alpha: float | None = None,
+    n_components: int | float | str | None = None,
+    side: str | None = None,
+    reduce: bool = False,
+    scale: float | None = None,
+) -> Closure:
+    """Return the closure that a closer fits to two clouds. Neither cloud is changed.
+
+    Parameters
+    ----------
+    method : str
+        A key of `METHODS`.
+    queries : array (m, d), floating
+        What searches. `procrustes` needs row i of both clouds to belong together.
+    gallery : array (n, d), floating
+        The items that are searched: one gallery at a time.
+    metric : {"euclidean", "ip", "cosine"}
+        How decisions are taken. Under cosine the maps normalise rows first.
+    alpha : float, optional
+        Share of the gap to close; 1 by default, past 1 overshoots, 0 leaves the gap.
+    n_components : int, float in (0, 1], or "all", optional
+        Principal components of the gallery to keep decisions along; "all" by default, which is
+        the setting with a guarantee.
+    side : {"gallery", "queries"}, optional
+        Which side `orthogonal` moves: the gallery by default; by inner product the queries, since
+        moving the gallery there changes nothing, neither decisions nor their stability.
+    reduce : bool
+        `affine` and `scaled`: return the r coordinates within the gallery's hull instead of d.
+    scale : float, optional
+        `scaled` only: factor of the projected queries about the centre of the gallery's sphere; 4 by
+        default.
+
+    Raises
+    ------
+    ArgumentError
+        An unknown method, or an option that the method does not take.
+    DataError, ShapeError
+        The clouds do not fit together, hold NaN, or have zero rows under cosine.
+
+    Warns
+    -----
+    ClosureWarning
+        The gallery spans all of the space (r = d), or nearly all of the gap: nothing to close.
+
+    Notes
+    -----
+    Cost: n d^2 for the gallery's scatter, d^3 for its axes, m d for the queries' mean.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> rng = np.random.default_rng(1)
+    >>> gallery, queries = rng.normal(size=(5, 8)), rng.normal(size=(20, 8)) + 3
+    >>> closure = fit("orthogonal", queries, gallery)
+    >>> closure.exact, closure.n_components
+    (True, 4)
+    """
+    known = known_method(method)
+    check_metric(metric)
+    queries, gallery = check_clouds(queries, gallery, zero_rows=metric != "cosine")
+    if known.needs == "pairs":
+        check_paired(queries, gallery, names=("queries", "gallery"))
+    if metric == "cosine":
+        queries, gallery = normalize_rows(as_float64(queries)), normalize_rows(as_float64(gallery))
+    setting = checked_setting(
+        known,
+        Moments.from_rows(queries, precision="float64" if method == "erase" else "input"),
+        Moments.from_rows(gallery, precision="float64"),
+        rows=(queries, gallery),
+        metric=metric,
+        alpha=alpha,
+        n_components=n_components,
+        side=side,
+        reduce=reduce,
+        scale=scale,
+    )
+    return _FITTERS[method](setting)
+
+
+def fit_moments(
+    method: str,
+    queries: Moments,
+    gallery: Moments,
+    /,
+    *,
+    metric: str = "euclidean",
+    alpha: float | None = None,
+    n_components: int | float | str | None = None,
+    side: str | None = None,
+    reduce: bool = False,
+) -> Closure:
+    """Return the closure that `fit` would, from moments: for clouds that are streamed.
+
+    The gallery's moments should be made with precision="float64", which a numerical rank needs.
+    Under cosine they must be the moments of rows of unit length.
+
+    Raises
+    ------
+    ArgumentError
+        As `fit`; also a method that needs rows (`scaled`, `realign`, `procrustes`).
+    ShapeError
+        The moments have different widths.
+    """
+    known = known_method(method)
+    check_metric(metric)
+    if known.needs != "moments":
+        raise ArgumentError(
+            f"`{method}` is fitted from {known.needs}, not moments; call closers.fit"
+        )
+    if queries.width != gallery.width:
+        raise ShapeError(
+            "`queries` and `gallery` must share the embedding dimension d; got "
+            f"{queries.width} and {gallery.width}"
+        )
+    setting = checked_setting(
+        known,
+        queries,
+        gallery,
+        metric=metric,
+        alpha=alpha,
+        n_components=n_components,
+        side=side,
+        reduce=reduce,
+        scale=None,
+    )
+    return _FITTERS[method](setting)

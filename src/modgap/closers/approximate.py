@@ -1,0 +1,114 @@
+"""Closers that may change answers."""
+
+from __future__ import annotations
+
+import math
+import warnings
+
+import numpy as np
+
+from modgap._arrays import as_float64, normalize_rows, to_numpy
+from modgap.closers._setting import Setting, closure_of
+from modgap.errors import ClosureWarning
+from modgap.maps import Closure
+from modgap.moments import cross_scatter
+
+_REALIGN_ROUNDS = 50
+
+
+def mean_shift(s: Setting) -> Closure:
+    """Liang et al. (2022): both sides move alpha / 2 along the gap, then are renormalised."""
+    half = s.alpha / 2 * s.gap
+    queries = s.map(shift=-half, normalize_output=True)
+    gallery = s.map(shift=half, normalize_output=True)
+    return closure_of("mean-shift", s, queries, gallery, exact=False)
+
+
+def center(s: Setting) -> Closure:
+    """Each modality's own mean goes (GR-CLIP and I0T after training), rows are renormalised."""
+    sides = [
+        s.map(shift=-s.alpha * to_numpy(m.mean), normalize_output=True)
+        for m in (s.queries, s.gallery)
+    ]
+    return closure_of("center", s, *sides, exact=False)
+
+
+def standardize(s: Setting) -> Closure:
+    """Each coordinate to mean 0 and variance 1 in each modality; a constant one stays at 0."""
+    sides = []
+    for moments in (s.queries, s.gallery):
+        spread = np.sqrt(np.maximum(np.diagonal(to_numpy(moments.covariance)), 0.0))
+        constant = spread <= 1e-12 * max(float(spread.max()), 1e-300)
+        scale = np.where(constant, 0.0, 1.0 / np.where(constant, 1.0, spread))
+        sides.append(s.map(center=to_numpy(moments.mean), scale=scale, normalize_output=True))
+    return closure_of("standardize", s, *sides, exact=False)
+
+
+def realign(s: Setting) -> Closure:
+    """ReAlign (Yu et al., 2026) on the gallery: anchor, trace and centroid alignment.
+
+    The gallery takes the queries' mean (anchor) and total variance (trace) and goes back to the
+    sphere; that moves its mean again, so the shift before normalising is solved for, by fixed-point
+    iteration, until the mean on the sphere is that of the queries (centroid).
+    """
+    query_mean = to_numpy(s.queries.mean)
+    spread = s.gallery.total_variance
+    scale = math.sqrt(s.queries.total_variance / spread) if spread > 0 else 1.0
+    rows = to_numpy(as_float64(s.gallery_rows))
+    centred = scale * (rows - to_numpy(s.gallery.mean))
+    goal = to_numpy(as_float64(normalize_rows(s.query_rows))).mean(axis=0)
+    shift, left_over = query_mean.copy(), math.inf
+    for _ in range(_REALIGN_ROUNDS):
+        drift = goal - normalize_rows(centred + shift).mean(axis=0)
+        left_over = float(np.linalg.norm(drift))
+        if left_over < 1e-9:
+            break
+        shift = shift + drift
+    gallery = s.map(
+        center=to_numpy(s.gallery.mean),
+        scale=np.full(s.width, scale),
+        shift=shift,
+        normalize_output=True,
+    )
+    queries = s.map(normalize_output=True)
+    return closure_of(
+        "realign", s, queries, gallery, exact=False, info={"centroid_residual": left_over}
+    )
+
+
+def procrustes(s: Setting) -> Closure:
+    """Orthogonal Procrustes (Schönemann, 1966) between the centred pairs; the queries turn."""
+    cross = to_numpy(cross_scatter(s.query_rows, s.gallery_rows))
+    left, _, right = np.linalg.svd(cross)
+    queries = s.map(center=to_numpy(s.queries.mean), left=left @ right, residual=False)
+    gallery = s.map(shift=-to_numpy(s.gallery.mean))
+    return closure_of("procrustes", s, queries, gallery, exact=False)
+
+
+def erase(s: Setting) -> Closure:
+    """LEACE (Belrose et al., 2023) for a label of two values.
+
+    With one label the whitened projection has rank one and the eraser is
+    z - ((z - mean).Sigma^+ g) g / (g.Sigma^+ g), Sigma and mean those of both clouds together.
+    """
+    both = s.queries.merge(s.gallery)
+    axes = both.full_axes
+    basis = to_numpy(axes.axes)[:, : axes.rank]
+    gap = basis @ (basis.T @ s.gap)
+    weights = basis @ ((basis.T @ gap) / to_numpy(axes.variances)[: axes.rank]) * both.count
+    strength = float(gap @ weights)
+    if strength <= 0 or not math.isfinite(strength):
+        same = s.map()
+        warnings.warn(
+            "`erase`: the clouds have one mean; there is no gap to erase",
+            ClosureWarning,
+            stacklevel=3,
+        )
+        return closure_of("erase", s, same, same, exact=False)
+    side = s.map(
+        center=to_numpy(both.mean),
+        left=(-s.alpha / strength * weights)[:, None],
+        right=gap[None, :],
+        shift=to_numpy(both.mean),
+    )
+    return closure_of("erase", s, side, side, exact=False)

@@ -1,0 +1,133 @@
+"""The report's charts: parts of its dictionary in, SVG text out."""
+
+from __future__ import annotations
+
+import re
+from itertools import count
+from typing import Any
+
+from modgap.figures import theme
+
+__all__ = ["cloud_panels", "fresh_ids", "sweep_chart", "template_chart"]
+
+_SIDES = ("queries", "gallery")
+_numbers = count(1)
+
+
+def cloud_panels(clouds: dict[str, Any]) -> list[dict[str, str]]:
+    """Return one panel before closing and one after, on the same scales."""
+    pictures = [("before", "Before closing"), ("after", f"After closing ({clouds.get('method')})")]
+    pictures = [(key, title) for key, title in pictures if clouds[key] is not None]
+    spans = [_span([p for key, _ in pictures for side in _SIDES for p in clouds[key][side]], axis)
+             for axis in (0, 1)]  # fmt: skip
+    return [{"svg": _svg(_cloud(clouds[key], title, spans)), "title": title} for key, title in pictures]
+
+
+def _cloud(points: dict[str, list[list[float]]], title: str, spans: list[list[float]]) -> Any:
+    alt = theme.altair()
+    rows = [{"x": x, "y": y, "side": side} for side in _SIDES for x, y in points[side]]
+    colors = alt.Scale(domain=list(_SIDES), range=[theme.QUERIES, theme.GALLERY])
+    shapes = alt.Scale(domain=list(_SIDES), range=["circle", "diamond"])
+    sizes = alt.Scale(domain=list(_SIDES), range=[18, 42])
+    return (
+        alt.Chart(theme.table(rows), title=title)
+        .mark_point(filled=True, opacity=0.6)
+        .encode(
+            x=alt.X("x:Q", title="along the gap", scale=alt.Scale(domain=spans[0], nice=False)),
+            y=alt.Y("y:Q", title="first principal axis", scale=alt.Scale(domain=spans[1])),
+            color=alt.Color("side:N", title=None, scale=colors),
+            shape=alt.Shape("side:N", title=None, scale=shapes),
+            size=alt.Size("side:N", title=None, scale=sizes),
+        )
+        .properties(width=theme.WIDTH, height=theme.WIDTH * 0.8)
+    )
+
+
+def _span(points: list[list[float]], axis: int) -> list[float]:
+    values = [point[axis] for point in points]
+    low, high = min(values), max(values)
+    pad = 0.06 * (high - low) or 0.1
+    return [low - pad, high + pad]
+
+
+def sweep_chart(sweep: dict[str, Any]) -> str | None:
+    """Return stability and clean accuracy against alpha, after the paper's figure 8."""
+    if not sweep["lines"]:
+        return None
+    alt = theme.altair()
+    steady = "clean accuracy" if sweep["clean_accuracy"][0] is not None else "agreement"
+    values = sweep["clean_accuracy"] if steady == "clean accuracy" else sweep["agreement"]
+    rows = [
+        {"alpha": a, "value": v, "line": f"stability, {line['noise']}"}
+        for line in sweep["lines"]
+        for a, v in zip(sweep["alphas"], line["stability"], strict=True)
+    ]
+    names = list(dict.fromkeys(row["line"] for row in rows))
+    rows += [{"alpha": a, "value": v, "line": steady}
+             for a, v in zip(sweep["alphas"], values, strict=True)]  # fmt: skip
+    names.append(steady)
+    colors = [*_cycle(len(names) - 1), theme.MUTED]
+    scale = alt.Scale(domain=names, range=colors)
+    drawn = alt.Chart(theme.table(rows)).encode(
+        x=alt.X("alpha:Q", title="alpha, the share of the gap that is closed"),
+        y=alt.Y("value:Q", title="share of queries", scale=alt.Scale(zero=False, padding=12)),
+        color=alt.Color("line:N", title=None, scale=scale, legend=alt.Legend(columns=2)),
+        shape=alt.Shape("line:N", title=None, scale=alt.Scale(domain=names)),
+    )
+    layers = [drawn.mark_line(strokeWidth=2), drawn.mark_point(filled=True, size=55)]
+    levels = [{"value": line["affine"], "line": f"stability, {line['noise']}", "text": "affine"}
+              for line in sweep["lines"] if line["affine"] is not None]  # fmt: skip
+    if levels:
+        base = alt.Chart(theme.table(levels)).encode(
+            y="value:Q", color=alt.Color("line:N", scale=scale, title=None)
+        )
+        layers.append(base.mark_rule(strokeDash=[5, 4], strokeWidth=1.5))
+        layers.append(base.mark_text(align="left", dx=4, dy=-6, fontSize=11).encode(
+            x=alt.value(0), text="text:N"))  # fmt: skip
+    return _svg(alt.layer(*layers).properties(width=620, height=300))
+
+
+def _cycle(length: int) -> list[str]:
+    return [theme.CYCLE[i % (len(theme.CYCLE) - 1)] for i in range(length)]
+
+
+def template_chart(templates: dict[str, Any]) -> str:
+    """Return the flips of every caption template as dots."""
+    alt = theme.altair()
+    names = [row["template"] for row in templates["rows"]]
+    kinds = {"flips": "as they are", "flips_closed": "with the reference's affine closure"}
+    rows = [
+        {"template": row["template"], "value": row[key], "kind": kind}
+        for row in templates["rows"]
+        for key, kind in kinds.items()
+        if not row["reference"]
+    ]
+    scale = alt.Scale(domain=list(kinds.values()), range=[theme.QUERIES, theme.GALLERY])
+    shapes = alt.Scale(domain=list(kinds.values()), range=["circle", "diamond"])
+    return _svg(
+        alt.Chart(theme.table(rows))
+        .mark_point(filled=True, size=60)
+        .encode(
+            x=alt.X("value:Q", title="share of answers that differ from the reference template's"),
+            y=alt.Y("template:N", title=None, sort=names, axis=alt.Axis(labelLimit=260, grid=True)),
+            color=alt.Color("kind:N", title=None, scale=scale),
+            shape=alt.Shape("kind:N", title=None, scale=shapes),
+        )
+        .properties(width=380, height=alt.Step(20))
+    )
+
+
+def _svg(chart: Any) -> str:
+    return fresh_ids(theme.svg(chart))
+
+
+def fresh_ids(text: str) -> str:
+    """Return SVG text whose ids are unique in the page, hidden from screen readers.
+
+    Each chart has its words in the figure's caption, and its numbers in a table.
+    """
+    prefix = f"c{next(_numbers)}-"
+    text = re.sub(r'\bid="', f'id="{prefix}', text)
+    text = re.sub(r"url\(#", f"url(#{prefix}", text)
+    text = re.sub(r'href="#', f'href="#{prefix}', text)
+    return text.replace("<svg ", '<svg aria-hidden="true" focusable="false" ', 1)

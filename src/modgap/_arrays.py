@@ -231,16 +231,23 @@ def top_k(x: Array, k: int) -> tuple[Array, Array]:
 def _numpy_top_k(x: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     values = np.empty((x.shape[0], k), dtype=x.dtype)
     columns = np.empty((x.shape[0], k), dtype=np.int64)
-    if k <= 4 and x.flags.writeable:  # as many passes, each leaving out the last one's finds
-        every = np.arange(x.shape[0])
-        for place in range(k):
-            columns[:, place] = np.argmax(x, axis=1)
-            values[:, place] = x[every, columns[:, place]]
-            x[every, columns[:, place]] = -np.inf
-        x[every[:, None], columns] = values
-        return values, columns
+    find = _repeated_maximum if k <= 4 and x.flags.writeable else _top_k_of_block
     for part in block_slices(*x.shape, elements=_CACHE_ELEMENTS):
-        values[part], columns[part] = _top_k_of_block(x[part], k)
+        values[part], columns[part] = find(x[part], k)
+    return values, columns
+
+
+def _repeated_maximum(x: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Find the k largest of each row in k passes, each hiding what the last one found."""
+    rows = np.arange(x.shape[0])
+    columns = np.empty((x.shape[0], k), dtype=np.int64)
+    values = np.empty((x.shape[0], k), dtype=x.dtype)
+    for place in range(k):
+        columns[:, place] = np.argmax(x, axis=1)
+        values[:, place] = x[rows, columns[:, place]]
+        x[rows, columns[:, place]] = -np.inf
+    for place in range(k):
+        x[rows, columns[:, place]] = values[:, place]
     return values, columns
 
 

@@ -180,8 +180,10 @@ def euclidean_table(d: int, sigma: float, top: float, panel: int, grid: OffsetGr
         leader = v * v - d / 2
         unit = euclidean_unit(leader * sigma**2, d, top) / sigma**2
         middle = math.sqrt(leader + d)
-        low = 0.0 if panel == 0 else middle - HALF_WIDTH
-        radius, w = _gauss_legendre(low, middle + HALF_WIDTH, points)
+        spread = math.sqrt((d + 2 * leader) / (2 * (d + leader)))  # of the distance, over sigma
+        low = 0.0 if panel == 0 else middle - HALF_WIDTH * spread
+        high = middle + HALF_WIDTH * (1.0 if panel == 0 else spread)
+        radius, w = _gauss_legendre(low, high, points)
         noncentrality = leader + offsets.ravel() * unit
         survival, density = _squared_distance(radius**2, noncentrality, d)
         log_survival = np.log(np.maximum(survival, _SMALLEST))
@@ -224,7 +226,8 @@ def _by_poisson_count(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Noncentral chi-square as a Poisson(noncentrality / 2) mixture of chi-squares d + 2k."""
     # A noncentrality so large that it never falls below the last node needs no exact value.
-    half = np.minimum(noncentrality, (math.sqrt(t[-1]) + 2 * HALF_WIDTH) ** 2) / 2
+    capped = np.minimum(noncentrality, (math.sqrt(t[-1]) + 2 * HALF_WIDTH) ** 2)
+    half, where = np.unique(capped / 2, return_inverse=True)
     low_k = max(0, math.floor(half.min() - 9 * math.sqrt(half.min()) - 20))
     high_k = math.ceil(half.max() + 9 * math.sqrt(half.max()) + 30)
     k = np.arange(low_k, high_k + 1, dtype=np.float64)
@@ -233,7 +236,7 @@ def _by_poisson_count(
     shape = d / 2 + k[:, None]
     survival = poisson @ special.gammaincc(shape, t[None, :] / 2)
     log_density = special.xlogy(shape - 1, t / 2) - t / 2 - special.gammaln(shape) - math.log(2)
-    return survival, poisson @ np.exp(log_density)
+    return survival[where], (poisson @ np.exp(log_density))[where]
 
 
 def _by_other_directions(

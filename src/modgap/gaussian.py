@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -96,7 +97,10 @@ def win_probability(
         for part in block_slices(items.shape[0], 1, elements=width):
             yield _shared_loss(y, items[part, :], metric)
 
-    problem = _Problem(queries, items.shape[0], metric, leaders, own_items, blocks, shared=True)
+    largest = _largest(items)
+    problem = _Problem(
+        queries, items.shape[0], metric, leaders, own_items, blocks, largest, shared=True
+    )
     probability = _solve(problem, asarray_like(chosen, queries), sigmas)
     return probability if np.ndim(targets) == 2 else probability[:, :, 0]
 
@@ -132,7 +136,8 @@ def candidate_win_probability(
             yield xp.sum(step * step, axis=-1)
 
     items = candidates.shape[1]
-    problem = _Problem(queries, items, metric, leaders, own_items, blocks, shared=False)
+    largest = _largest(candidates)
+    problem = _Problem(queries, items, metric, leaders, own_items, blocks, largest, shared=False)
     probability = _solve(problem, asarray_like(chosen, queries), sigmas)
     return probability if np.ndim(targets) == 2 else probability[:, :, 0]
 
@@ -143,6 +148,11 @@ def check_sigmas(sigmas: Sequence[float]) -> list[float]:
     if not values:
         raise ArgumentError("`sigmas` must hold at least one noise level; got none")
     return values
+
+
+def _largest(items: Array) -> float:
+    xp = namespace(items)
+    return float(xp.max(row_norms(as_float64(items)))) ** 2
 
 
 def _check_targets(targets: Any, rows: int, items: int) -> np.ndarray:
@@ -164,7 +174,7 @@ class _Problem:
 
     `blocks` yields losses (q, width) of a block of queries to all items, part by part: negative inner
     products, or squared distances (less |y|^2 where the items are shared). `own_items` returns the
-    items (q, k, d) at columns (q, k).
+    items (q, k, d) at columns (q, k). `largest` is the largest squared length of an item.
     """
 
     queries: Array
@@ -173,6 +183,7 @@ class _Problem:
     leaders: Array
     own_items: Callable[[slice, Array], Array]
     blocks: Callable[[slice, Array, int], Iterator[Array]]
+    largest: float
     shared: bool
 
     @property
@@ -211,8 +222,10 @@ def _solve(problem: _Problem, targets: Array, sigmas: list[float]) -> Array:
         _solve_block(problem, sweep, rows, leader_loss[rows], targets[rows, :], elements)
         for rows in parts
     ]
-    solved = dict(zip(positive, xp.concat(found, axis=1), strict=True))
-    return xp.stack([solved.get(sigma, noise_free) for sigma in sigmas])
+    solved = xp.concat(found, axis=1)
+    return xp.stack(
+        [solved[positive.index(sigma), :, :] if sigma > 0 else noise_free for sigma in sigmas]
+    )
 
 
 def _leader_loss(problem: _Problem, rows: slice) -> Array:
@@ -270,14 +283,15 @@ def _solve_block(
     else:
         unit = 2 * sweep.top * xp.sqrt(leader_loss + problem.width * sweep.top**2 / 2)
     scale = xp.expand_dims(1.0 / unit, axis=1)
-    origin = leader_loss
-    if problem.shared and problem.metric != "ip":
-        origin = leader_loss - xp.sum(y * y, axis=1)
+    squared = xp.sum(y * y, axis=1)
+    # What rounding can make of a tie counts as one: the leader itself and its duplicates are at 0.
+    start = leader_loss + 1e-15 * math.sqrt(problem.width) * (squared + problem.largest)
+    origin = start - squared if problem.shared and problem.metric != "ip" else start
     features = _features(
         problem, rows, y, xp.expand_dims(origin, axis=1), scale, sweep.grid, elements
     )
     known = xp.clip(targets, min=0)
-    own = (problem.own_loss(rows, y, known) - xp.expand_dims(leader_loss, axis=1)) * scale
+    own = (problem.own_loss(rows, y, known) - xp.expand_dims(start, axis=1)) * scale
     own = xp.clip(own, min=0.0)
     parameter = to_numpy(leader_loss)
     zero = xp.zeros_like(own)
@@ -303,7 +317,7 @@ def _features(
     """Return, per query, count and powers 1 to 3 of all items' places per bin, (q, POWERS, bins)."""
     xp = namespace(y)
     q, length = y.shape[0], grid.bins
-    total: list[Any] = [0.0] * _survival.POWERS
+    total: list[Any] = [None] * _survival.POWERS
     for loss in problem.blocks(rows, y, elements):
         offset = xp.clip((loss - origin) * scale, min=0.0)
         row_of, column_of = xp.nonzero(offset < grid.stop)
@@ -314,11 +328,10 @@ def _features(
         index = index + row_of * length
         power = None
         for exponent in range(_survival.POWERS):
-            total[exponent] = total[exponent] + bincount(index, power, q * length)
+            sums = xp.astype(bincount(index, power, q * length), xp.float64)
+            total[exponent] = sums if total[exponent] is None else total[exponent] + sums
             power = place if power is None else power * place
-    return xp.stack(
-        [xp.reshape(xp.astype(part, xp.float64), (q, length)) for part in total], axis=1
-    )
+    return xp.stack([xp.reshape(part, (q, length)) for part in total], axis=1)
 
 
 def _place(offset: Array, grid: _survival.OffsetGrid) -> tuple[Array, Array]:

@@ -116,9 +116,8 @@ def nearest_candidates(
     found = []
     for rows in block_slices(queries.shape[0], candidates.shape[1] * candidates.shape[2]):
         block = pair_scores(queries[rows, :], candidates[rows, :, :], metric)
-        sign = -1.0 if metric == "euclidean" else 1.0
-        values, columns = top_k(sign * block, k)
-        found.append((columns, sign * values))
+        order = xp.argsort(block, axis=1, descending=metric != "euclidean", stable=True)[:, :k]
+        found.append((order, xp.take_along_axis(block, order, axis=1)))
     return Neighbors(*(xp.concat(part, axis=0) for part in zip(*found, strict=True)))
 
 
@@ -138,7 +137,7 @@ def margins(
     queries, gallery = check_clouds(queries, gallery, zero_rows=metric != "cosine")
     xp = namespace(queries)
     if gallery.shape[0] == 1:
-        return xp.full((queries.shape[0],), xp.inf, dtype=xp.float64)
+        return xp.full_like(as_float64(queries[:, 0]), xp.inf)
     scores = nearest(queries, gallery, k=2, metric=metric).scores
     return xp.abs(scores[:, 1] - scores[:, 0])
 

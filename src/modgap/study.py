@@ -7,7 +7,7 @@ import math
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from modgap import closers as closers_module
 from modgap import gap as gap_measures
 from modgap._arrays import Array, as_float64, asarray_like, namespace, normalize_rows, to_numpy
 from modgap._validate import check_count, check_number
-from modgap.errors import ArgumentError, ClosureError, ClosureWarning
+from modgap.errors import ArgumentError, ClosureError, ClosureWarning, DataError, ShapeError
 from modgap.maps import Closure
 from modgap.moments import Moments
 from modgap.montecarlo import System
@@ -28,6 +28,8 @@ __all__ = ["Detail", "Study", "evaluate"]
 
 DEFAULT_CLOSERS = ("none", "orthogonal", "affine")
 RECALL_AT = (1, 5, 10)
+
+Figure = TypeVar("Figure")
 
 
 @dataclass(frozen=True)
@@ -257,18 +259,28 @@ def _warn_once(fitted: list[tuple[Closure, list[str]]]) -> None:
 def _gap(problem: Problem, metric: str) -> dict[str, Any]:
     queries, gallery = problem.queries, problem.gallery_rows
     moments = Moments.from_rows(gallery, precision="float64")
-    variance = gap_measures.gap_variance_ratio(queries, gallery) if gallery.shape[0] > 1 else None
+    variance = _defined(lambda: gap_measures.gap_variance_ratio(queries, gallery))
     figures: dict[str, Any] = {
-        "centroid_gap": gap_measures.centroid_gap(queries, gallery),
-        "centroid_cosine": gap_measures.centroid_cosine(queries, gallery),
+        "centroid_gap": _defined(lambda: gap_measures.centroid_gap(queries, gallery)),
+        "centroid_cosine": _defined(lambda: gap_measures.centroid_cosine(queries, gallery)),
         "gap_variance_ratio_queries": None if variance is None else variance.queries,
         "gap_variance_ratio_gallery": None if variance is None else variance.gallery,
         "relative_modality_gap": None,
         "rank": moments.full_axes.rank,
     }
-    if problem.paired and queries.shape[0] > 1:
-        figures["relative_modality_gap"] = gap_measures.relative_modality_gap(queries, gallery)
+    if problem.paired:
+        figures["relative_modality_gap"] = _defined(
+            lambda: gap_measures.relative_modality_gap(queries, gallery)
+        )
     return {key: _plain(value) for key, value in figures.items()}
+
+
+def _defined(compute: Callable[[], Figure]) -> Figure | None:
+    """Return a figure, or None where these clouds have none: one row, no direction, no spread."""
+    try:
+        return compute()
+    except (DataError, ShapeError):
+        return None
 
 
 def _solve(

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import sys
@@ -126,10 +127,8 @@ def _say(line: str) -> None:
 
     text = " ".join(line.split())
     printable = "".join(c if c.isprintable() else shown(c) for c in text)
-    try:
+    with contextlib.suppress(OSError):  # nobody listens
         print(f"modgap: {printable}", file=sys.stderr, flush=True)
-    except OSError:  # nobody listens
-        pass
 
 
 def _print_warnings(messages: Iterable[str]) -> None:

@@ -7,10 +7,11 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
 #: Set by ``modgap --quiet``.
 QUIET: ContextVar[bool] = ContextVar("quiet", default=False)
@@ -62,22 +63,34 @@ def print_table(
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    wraps = any(kind == "text" for _, kind in columns)
+    vertical: Literal["top", "bottom"] = "top" if wraps else "bottom"
     for header, kind in columns:
         table.add_column(
             header,
             justify="right" if kind == "number" else "left",
             no_wrap=kind != "text",
-            vertical="bottom",
+            vertical=vertical,
         )
     for row in rows:
         table.add_row(*row)
     out = console()
     if title:
         out.print(title, style="bold", soft_wrap=not out.is_terminal)
-    out.print(table)
+    _print_plainly(out, table)
     if caption:
         out.print(caption, style="dim", soft_wrap=not out.is_terminal)
     out.print()
+
+
+def _print_plainly(out: Console, table: Table) -> None:
+    """Print a table, in a pipe without the blanks that fill up its last column."""
+    if out.is_terminal:
+        out.print(table)
+        return
+    with out.capture() as captured:
+        out.print(table)
+    print("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 
 def figure(value: Any) -> str:

@@ -15,6 +15,11 @@ if TYPE_CHECKING:
     from modgap.tasks import Task
 
 INPUT = "PATH[:KEY]"
+#: The keys of `modgap.closers.METHODS`, written down because help must load nothing heavy.
+METHOD_NAMES = (
+    "none, recenter, orthogonal, affine, scaled, mean-shift, center, standardize, realign, "
+    "procrustes, erase"
+)
 
 Queries = Annotated[
     str, typer.Option("--queries", metavar=INPUT, help="What searches: embeddings (m, d).")
@@ -105,8 +110,7 @@ MethodsOption = Annotated[
         "--methods",
         metavar="M,M,...",
         help="Closers, or files of saved closures; separated by commas, or repeat the option. "
-        "Names: none, recenter, orthogonal, affine, mean-shift, center, standardize, realign, "
-        "procrustes, erase.  [default: none,orthogonal,affine]",
+        f"Names: {METHOD_NAMES}.  [default: none,orthogonal,affine]",
     ),
 ]
 AlphasOption = Annotated[

@@ -38,7 +38,7 @@ def _decisions(queries: Any, gallery: Any, metric: str) -> Any:
 
 
 def fit_every_closer() -> tuple[bool, str]:
-    """Every closer fits and maps both sides to finite values."""
+    """Fit every closer: both sides map to finite values."""
     import numpy as np
 
     from modgap import closers
@@ -58,7 +58,7 @@ def fit_every_closer() -> tuple[bool, str]:
 
 
 def exact_closers_keep_decisions() -> tuple[bool, str]:
-    """Closures that promise to keep every decision do, under each metric; one that does not is seen."""
+    """Hold exact closures to their promise, under each metric; see others break it."""
     from modgap import closers
 
     queries, gallery = _clouds()
@@ -77,7 +77,7 @@ def exact_closers_keep_decisions() -> tuple[bool, str]:
 
 
 def exact_stability_against_sampling() -> tuple[bool, str]:
-    """The exact integral lies within 4 standard errors of 400 draws."""
+    """Compare the exact integral: within 4 standard errors of 400 draws."""
     import numpy as np
 
     from modgap.noise import Gaussian
@@ -99,7 +99,7 @@ def exact_stability_against_sampling() -> tuple[bool, str]:
 
 
 def closures_survive_saving() -> tuple[bool, str]:
-    """A closure that was saved and loaded maps as before, to the bit."""
+    """Save and load a closure: it maps as before, to the bit."""
     import numpy as np
 
     from modgap import closers
@@ -114,14 +114,14 @@ def closures_survive_saving() -> tuple[bool, str]:
 
 
 def temporary_folder_is_writable() -> tuple[bool, str]:
-    """Files can be written where the system keeps temporary ones."""
+    """Write a file where the system keeps temporary ones."""
     with tempfile.NamedTemporaryFile() as handle:
         handle.write(b"modgap")
     return True, tempfile.gettempdir()
 
 
 def sample_is_there() -> tuple[bool, str]:
-    """The sample that ships with the package can be read."""
+    """Read the sample that ships with the package."""
     from modgap.samples import load_sample
 
     sample = load_sample()

@@ -60,8 +60,8 @@ def advise(
     noise acts on, and, where answers may change, closers fitted on half of the queries and judged
     on the other half. Of several galleries or directions the first one is judged.
 
-    \b
-    Examples:
+    Examples
+    --------
       modgap advise --queries images.npy --gallery texts.npy --noise int8
       modgap advise --queries images.npy --gallery captions.npy --paired --answers-may-change
     """

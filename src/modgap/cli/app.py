@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from inspect import cleandoc
 from typing import Annotated, Any
 
 import typer
@@ -56,8 +58,8 @@ def _root(
     Queries are what searches, the gallery is what is searched: images against class texts in
     zero-shot classification, texts against images in text-to-image search.
 
-    \b
-    Examples:
+    Examples
+    --------
       modgap report                                       the sample that ships with modgap
       modgap report images.npy texts.npy --labels labels.npy
       modgap evaluate --queries images.npy --gallery texts.npy --labels labels.npy
@@ -70,14 +72,21 @@ def _root(
         typer.echo(context.get_help())
 
 
+def _help(function: Callable[..., None]) -> str:
+    """Return a docstring as help text whose examples keep their lines."""
+    text = cleandoc(function.__doc__ or "")
+    return text.replace("\nExamples\n--------\n", "\n\b\nExamples:\n")
+
+
 def command() -> Any:
     """Return the whole command line, ready to be given words."""
     app = typer.Typer(
         name="modgap", add_completion=False, rich_markup_mode=None, invoke_without_command=True
     )
     settings = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
-    app.callback(invoke_without_command=True, context_settings=settings)(_root)
+    app.callback(invoke_without_command=True, context_settings=settings, help=_help(_root))(_root)
     for module in _COMMANDS:
         name = module.__name__.rpartition(".")[2]
-        app.command(name)(getattr(module, name))
+        function = getattr(module, name)
+        app.command(name, help=_help(function))(function)
     return typer.main.get_command(app)

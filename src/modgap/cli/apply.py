@@ -35,8 +35,8 @@ def apply(
     Files appear when they are complete, so a run that was stopped is resumed by the same command:
     what is complete and unchanged is skipped.
 
-    \b
-    Examples:
+    Examples
+    --------
       modgap apply closure.safetensors --queries images.npy --out closed-queries
       modgap apply closure.safetensors --gallery embeddings:text_emb --out closed-gallery
     """

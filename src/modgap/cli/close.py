@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from modgap.cli._inputs import (
+    METHOD_NAMES,
     ComponentsOption,
     Gallery,
     JsonOption,
@@ -32,8 +33,8 @@ def close(
         typer.Option(
             "--method",
             metavar="M",
-            help="none, recenter, orthogonal, affine, mean-shift, center, standardize, realign, "
-            "procrustes or erase. The first four keep every answer.",
+            help=f"One of {METHOD_NAMES}. none, recenter, orthogonal, affine and scaled keep every "
+            "noise-free answer, the latter three with all components.",
         ),
     ] = "affine",
     metric: MetricOption = "euclidean",
@@ -52,8 +53,19 @@ def close(
     ] = None,
     reduce: Annotated[
         bool,
-        typer.Option("--reduce", help="affine: map to as many dimensions as the gallery spans."),
+        typer.Option(
+            "--reduce",
+            help="affine and scaled: map to as many dimensions as the gallery spans.",
+        ),
     ] = False,
+    scale: Annotated[
+        float | None,
+        typer.Option(
+            "--scale",
+            metavar="F",
+            help="scaled: how far the queries are pushed from the sphere's centre.  [default: 4]",
+        ),
+    ] = None,
     template: TemplateOption = None,
     pool: Annotated[
         bool,
@@ -65,16 +77,16 @@ def close(
     ] = False,
     json: JsonOption = False,
 ) -> None:
-    """Fit a closer to queries and a gallery, and save the closure.
+    r"""Fit a closer to queries and a gallery, and save the closure.
 
     A closure is two maps, one for each side; modgap apply runs them over files of any size. Most
-    methods read the inputs once, block by block, and need memory for one block; realign and
-    procrustes need all rows at once (procrustes: row i of both belong together).
+    methods read the inputs once, block by block, and need memory for one block; scaled,
+    realign and procrustes need all rows at once (procrustes: row i of both belong together).
 
-    \b
-    Examples:
+    Examples
+    --------
       modgap close --queries images.npy --gallery texts.npy --out closure.safetensors
-      modgap close --queries img_emb --gallery texts.npy --template 3 --method orthogonal \\
+      modgap close --queries img_emb --gallery texts.npy --template 3 --method orthogonal \
                    --n-components 0.9 --metric cosine --out closure.safetensors
     """
     from modgap._validate import check_metric
@@ -90,6 +102,7 @@ def close(
         "n_components": parse_components(n_components),
         "side": side,
         "reduce": reduce,
+        **({} if scale is None else {"scale": scale}),
     }
     closure = _fit(method, queries, gallery, template, pool, options, shown=not json)
     closure.save(target)

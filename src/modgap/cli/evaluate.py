@@ -70,7 +70,7 @@ def evaluate(
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Show what closers do to the answers, clean and under noise.
+    r"""Show what closers do to the answers, clean and under noise.
 
     The answer to a query is the nearest gallery row. Stability is the probability that noise leaves
     a method's own answer as it is; retention, that the answer under noise is the one from before
@@ -81,9 +81,9 @@ def evaluate(
     --paired or --owners retrieval in both directions, --answers multiple choice, --companions
     retrieval from an index that holds both modalities.
 
-    \b
-    Examples:
-      modgap evaluate --queries images.npy --gallery texts.npy --labels labels.npy \\
+    Examples
+    --------
+      modgap evaluate --queries images.npy --gallery texts.npy --labels labels.npy \
                       --methods none,orthogonal,affine --noise gaussian:0.022 --noise bins:16
       modgap evaluate --queries images.npy --gallery captions.npy --paired --json
     """
@@ -158,11 +158,11 @@ def _print(document: dict[str, Any]) -> None:
         f"{task['dimension']} dimensions of which the gallery spans {task['rank']}, "
         f"by {task['metric']}"
     )
+    say()
     for problem, group in groupby(document["closers"], key=lambda row: row["problem"]):
         rows = list(group)
         gap = document["gap"].get(problem, document["gap"])
         rmg = gap["relative_modality_gap"]
-        say()
         say(
             f"{problem}: gap {figure(gap['centroid_gap'])}, cosine of the means "
             f"{figure(gap['centroid_cosine'])}" + ("" if rmg is None else f", RMG {figure(rmg)}")
@@ -236,7 +236,9 @@ def _print_noise(rows: list[dict[str, Any]], i: int) -> None:
     columns += [(header, "number") for header in headers]
     for cell, row, noise in zip(cells, rows, noises, strict=True):
         cell += [figure(row["agreement"]), figure(noise["stability"])]
-        cell += [figure(noise["stability_stderr"])] if sampled else []
+        if sampled:
+            error = noise["stability_stderr"]
+            cell.append(figure(error) if error else "-")
         cell.append(figure(noise["retention"]))
         if accurate:
             cell += [figure(row["clean_accuracy"]), figure(noise["noisy_accuracy"])]

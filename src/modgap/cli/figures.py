@@ -23,25 +23,25 @@ def figures(
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Draw the figures of Chowers et al. (2026), each from its own computation.
+    """Draw the paper's figures anew, each from its own computation.
 
-    \b
-    Examples:
+    Examples
+    --------
       modgap figures --out figures
       modgap figures 1 4 --out figures
     """
     from pathlib import Path
 
-    from modgap import figures as figures_module
     from modgap.cli._console import print_json, progress, say
     from modgap.errors import ArgumentError
+    from modgap.figures import make
 
     target = Path(out)
     if target.exists() and not target.is_dir():
         raise ArgumentError(f"`--out` `{out}` is a file; name a folder")
     wanted = list(numbers) if numbers else None
     with progress("drawing", unit="steps", shown=not json) as advance:
-        made = figures_module.make(wanted, target, data=data, progress=advance)
+        made = make(wanted, target, data=data, progress=advance)
     if json:
         print_json(made)
         return

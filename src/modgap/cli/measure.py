@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from modgap.cli._inputs import INPUT, JsonOption, SeedOption, TemplateOption
+from modgap.cli._inputs import JsonOption, SeedOption, TemplateOption
 
 #: Where a figure lies in the document of `modgap.gap.measure`, its name, and what it means.
 FIGURES = (
@@ -22,8 +22,10 @@ FIGURES = (
         "relative gap (RMG)",
         "distance of partners against distances within",
     ),
+    ("relative_alignment.a_to_b", "queries find theirs", "share nearest to their own partner"),
+    ("relative_alignment.b_to_a", "items find theirs", "the same the other way round"),
     ("relative_alignment.mutual", "mutual matches", "share of pairs nearest to each other"),
-    ("alignment", "alignment", "mean squared distance of partners; smaller is closer"),
+    ("alignment", "alignment", "mean squared distance of partners"),
     ("linear_separability", "separability", "held-out accuracy of a linear probe; .5 is chance"),
     ("frechet_distance.squared", "Frechet distance^2", "of both clouds as Gaussians"),
     ("frechet_distance.centroid", "  of the means", "its part that the means make"),
@@ -31,20 +33,27 @@ FIGURES = (
     (
         "gap_variance_ratio.queries",
         "queries along gap",
-        "their variance there over the average; small is orthogonal",
+        "their variance there over the average one",
     ),
     ("gap_variance_ratio.gallery", "gallery along gap", "the same for the gallery"),
     (
-        "doubly_stochastic_deviation.mean",
-        "softmax imbalance",
-        "0 where both softmax matrices are doubly stochastic",
+        "doubly_stochastic_deviation.queries_mean",
+        "imbalance, queries",
+        "of the softmax masses; 0 is doubly stochastic",
     ),
-    ("hubness.skewness", "hubness", "skewness of how often an item is found; 0 has no hubs"),
+    (
+        "doubly_stochastic_deviation.gallery_mean",
+        "imbalance, gallery",
+        "the same the other way round",
+    ),
+    ("difference_cosines.queries.rms", "q. differences", "cosine with the gap; 0 is orthogonal"),
+    ("difference_cosines.gallery.rms", "g. differences", "the same within the gallery"),
+    ("hubness.skewness", "hubness", "skewness of how often an item is found"),
     ("queries.rank", "rank, queries", "dimensions that the queries span"),
     (
         "gallery.rank",
         "rank, gallery",
-        "dimensions that the gallery spans; below d something is free",
+        "the same; below d something can be closed",
     ),
     ("queries.effective_rank", "effective rank, q.", "dimensions that the queries really use"),
     ("gallery.effective_rank", "effective rank, g.", "dimensions that the gallery really uses"),
@@ -84,8 +93,8 @@ def measure(
     The gap vector points from the mean of B, the gallery, to the mean of A, the queries. Every
     figure is over all rows, but for those over pairs of rows, which take a sample of large clouds.
 
-    \b
-    Examples:
+    Examples
+    --------
       modgap measure images.npy texts.npy --paired
       modgap measure clip.npz:images clip.npz:texts --json
     """

@@ -26,6 +26,7 @@ from modgap.cli._inputs import (
 )
 
 if TYPE_CHECKING:
+    from modgap.maps import Closure
     from modgap.tasks import Task
 
 
@@ -57,13 +58,16 @@ def report(
     ] = "report.html",
     json: JsonOption = False,
 ) -> None:
-    """Write one page that measures the gap, closes it, and shows what that does to the answers.
+    """Write one page: the gap, closed, and what that does.
+
+    The page measures the gap, closes it in several ways, and shows what that does to the answers,
+    clean and under noise, with advice for these embeddings.
 
     Without arguments it reports on the sample that ships with modgap: images and class texts of
     CIFAR-10 from a small dual encoder. The page is one file and needs no network.
 
-    \b
-    Examples:
+    Examples
+    --------
       modgap report
       modgap report images.npy texts.npy --labels labels.npy --out clip.html
       modgap report images.npy captions.npy --paired --noise int8
@@ -82,30 +86,33 @@ def report(
 
     if (queries is None) != (gallery is None):
         raise ArgumentError("give both QUERIES and GALLERY, or neither for the sample")
-    inputs = {
-        "labels": labels,
-        "paired": paired,
-        "owners": owners,
-        "answers": answers,
-        "companions": companions,
-        "partners": partners,
-        "templates": templates,
-    }
     target = check_out(out, queries, gallery, suffixes=(".html", ".htm"))
     settings: dict[str, Any] = {}
     if methods is not None:
-        settings["methods"] = parse_methods(methods)
+        settings["methods"] = _names(parse_methods(methods))
     if alphas is not None:
         settings["alphas"] = parse_alphas(alphas)
     if noise is not None:
         settings["noises"] = parse_noises(noise)
+    names: list[str] | None
     if queries is None or gallery is None:
-        task, title, names = _sample(template, metric, {**inputs, "classes": classes})
+        _refuse(labels, paired, owners, answers, companions, partners, classes, templates)
+        task, title, names = _sample(template, metric)
     else:
-        names = read_classes(classes)
-        title = f"{queries} against {gallery}"
+        title, names = f"{queries} against {gallery}", read_classes(classes)
         task = load_task(
-            queries, gallery, metric=metric, template=template, classes=names, **inputs
+            queries,
+            gallery,
+            labels=labels,
+            paired=paired,
+            owners=owners,
+            answers=answers,
+            companions=companions,
+            partners=partners,
+            metric=metric,
+            template=template,
+            classes=names,
+            templates=templates,
         )
     with progress("reporting", unit="draws", shown=not json) as advance:
         summary = report_module.summarize(
@@ -120,17 +127,33 @@ def report(
     say(f"Report: {written}")
 
 
-def _sample(
-    template: int | None, metric: str, inputs: dict[str, Any]
-) -> tuple[Task, str, list[str]]:
-    """Return the task of the sample; options that name inputs do not go with it."""
-    from modgap._validate import check_metric
+def _names(methods: list[str | Closure]) -> list[str]:
+    """Return the methods; a report fits its own closures."""
     from modgap.errors import ArgumentError
+
+    names = [method for method in methods if isinstance(method, str)]
+    if len(names) < len(methods):
+        raise ArgumentError(
+            "`--methods` of a report must name closers, which it fits itself; saved closures go to "
+            "modgap evaluate"
+        )
+    return names
+
+
+def _refuse(*inputs: str | bool | None) -> None:
+    """Raise an ArgumentError for inputs that come without QUERIES and GALLERY."""
+    from modgap.errors import ArgumentError
+
+    if any(inputs):
+        raise ArgumentError(
+            "options that name inputs need QUERIES and GALLERY before them; without these the "
+            "report is about the sample, which has its own"
+        )
+
+
+def _sample(template: int | None, metric: str) -> tuple[Task, str, list[str]]:
     from modgap.samples import load_sample
 
-    given = [name for name, value in inputs.items() if value]
-    if given:
-        raise ArgumentError(f"`--{given[0]}` needs QUERIES and GALLERY; the sample has its own")
     sample = load_sample()
-    task = sample.task(template=template or 0, metric=check_metric(metric))
+    task = sample.task(template=template or 0, metric=metric)
     return task, "The sample: CIFAR-10 and a small dual encoder", sample.classes

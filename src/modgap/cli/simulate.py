@@ -71,13 +71,14 @@ def simulate(
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Train free embeddings by gradient descent and record how the gap develops.
+    """Train free embeddings and record how the gap develops.
 
-    No network stands between the loss and the embeddings. The defaults are two tight clusters in
-    ten dimensions: the loss falls, the gap turns orthogonal to both clouds, and then stays.
+    Gradient descent with no network between the loss and the embeddings. The defaults are two
+    tight clusters in ten dimensions: the loss falls, the gap turns orthogonal to both clouds, and
+    then stays.
 
-    \b
-    Examples:
+    Examples
+    --------
       modgap simulate --seed 5
       modgap simulate --start cone --sphere --learn-temperature --sigma 0.1 --out run.json
     """

@@ -7,6 +7,7 @@ from itertools import count
 from typing import Any
 
 from modgap.figures import theme
+from modgap.report.headline import said
 
 __all__ = ["cloud_panels", "fresh_ids", "sweep_chart", "template_chart"]
 
@@ -20,7 +21,9 @@ def cloud_panels(clouds: dict[str, Any]) -> list[dict[str, str]]:
     pictures = [(key, title) for key, title in pictures if clouds[key] is not None]
     spans = [_span([p for key, _ in pictures for side in _SIDES for p in clouds[key][side]], axis)
              for axis in (0, 1)]  # fmt: skip
-    return [{"svg": _svg(_cloud(clouds[key], title, spans)), "title": title} for key, title in pictures]
+    return [
+        {"svg": _svg(_cloud(clouds[key], title, spans)), "title": title} for key, title in pictures
+    ]
 
 
 def _cloud(points: dict[str, list[list[float]]], title: str, spans: list[list[float]]) -> Any:
@@ -28,16 +31,20 @@ def _cloud(points: dict[str, list[list[float]]], title: str, spans: list[list[fl
     rows = [{"x": x, "y": y, "side": side} for side in _SIDES for x, y in points[side]]
     colors = alt.Scale(domain=list(_SIDES), range=[theme.QUERIES, theme.GALLERY])
     shapes = alt.Scale(domain=list(_SIDES), range=["circle", "diamond"])
-    sizes = alt.Scale(domain=list(_SIDES), range=[18, 42])
+    sizes = alt.Scale(domain=list(_SIDES), range=[16, 60])
+    veils = alt.Scale(
+        domain=list(_SIDES), range=[0.45, 1.0 if len(points["gallery"]) < 100 else 0.45]
+    )
     return (
         alt.Chart(theme.table(rows), title=title)
-        .mark_point(filled=True, opacity=0.6)
+        .mark_point(filled=True, strokeWidth=0.6)
         .encode(
             x=alt.X("x:Q", title="along the gap", scale=alt.Scale(domain=spans[0], nice=False)),
             y=alt.Y("y:Q", title="first principal axis", scale=alt.Scale(domain=spans[1])),
             color=alt.Color("side:N", title=None, scale=colors),
             shape=alt.Shape("side:N", title=None, scale=shapes),
             size=alt.Size("side:N", title=None, scale=sizes),
+            opacity=alt.Opacity("side:N", title=None, scale=veils),
         )
         .properties(width=theme.WIDTH, height=theme.WIDTH * 0.8)
     )
@@ -58,7 +65,7 @@ def sweep_chart(sweep: dict[str, Any]) -> str | None:
     steady = "clean accuracy" if sweep["clean_accuracy"][0] is not None else "agreement"
     values = sweep["clean_accuracy"] if steady == "clean accuracy" else sweep["agreement"]
     rows = [
-        {"alpha": a, "value": v, "line": f"stability, {line['noise']}"}
+        {"alpha": a, "value": v, "line": f"stability, {said(line['noise'])}"}
         for line in sweep["lines"]
         for a, v in zip(sweep["alphas"], line["stability"], strict=True)
     ]
@@ -69,13 +76,18 @@ def sweep_chart(sweep: dict[str, Any]) -> str | None:
     colors = [*_cycle(len(names) - 1), theme.MUTED]
     scale = alt.Scale(domain=names, range=colors)
     drawn = alt.Chart(theme.table(rows)).encode(
-        x=alt.X("alpha:Q", title="alpha, the share of the gap that is closed"),
+        x=alt.X(
+            "alpha:Q",
+            title="alpha, the share of the gap that is closed",
+            axis=alt.Axis(values=sorted(sweep["alphas"])),
+            scale=alt.Scale(nice=False),
+        ),
         y=alt.Y("value:Q", title="share of queries", scale=alt.Scale(zero=False, padding=12)),
         color=alt.Color("line:N", title=None, scale=scale, legend=alt.Legend(columns=2)),
         shape=alt.Shape("line:N", title=None, scale=alt.Scale(domain=names)),
     )
     layers = [drawn.mark_line(strokeWidth=2), drawn.mark_point(filled=True, size=55)]
-    levels = [{"value": line["affine"], "line": f"stability, {line['noise']}", "text": "affine"}
+    levels = [{"value": line["affine"], "line": f"stability, {said(line['noise'])}", "text": "affine"}
               for line in sweep["lines"] if line["affine"] is not None]  # fmt: skip
     if levels:
         base = alt.Chart(theme.table(levels)).encode(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["headline"]
+__all__ = ["headline", "said", "share"]
 
 Row = dict[str, Any]
 
@@ -33,14 +33,34 @@ def share(value: float) -> str:
     return text.replace(".0%", "%") if value in (0.0, 1.0) else text
 
 
+def said(label: str) -> str:
+    """Return a noise's label as a reader says it, short."""
+    name, _, setting = label.partition(":")
+    words = {
+        "gaussian": f"Gaussian noise of {setting}",
+        "uniform": f"uniform noise of {setting}",
+        "bins": f"{setting.partition(':')[0]}-level storage",
+        "faiss": f"{setting} storage by FAISS",
+    }
+    return words.get(name, f"{label} storage")
+
+
 def _figure(problem: Row, name: str) -> float | None:
     return next((entry["value"] for entry in problem["gap"] if entry["name"] == name), None)
 
 
 def _gap(problem: Row, task: Row) -> str:
     length, rank, width = _figure(problem, "centroid_gap"), problem["rank"], task["dimension"]
-    text = f"The mean query lies {length:.3f} from the mean gallery item (rows of unit length)"
+    if length is None:
+        text = "The length of the gap is not defined here"
+    else:
+        text = f"The mean query lies {length:.3f} from the mean gallery item (rows of unit length)"
     free = _figure(problem, "free_share")
+    if task["kind"] == "mixed-retrieval":
+        return (
+            f"{text}; in a gallery that holds both modalities that distance itself decides, because "
+            "items of the queries' own modality lie nearer."
+        )
     if rank >= width:
         return (
             f"{text}; the gallery spans all {width} dimensions, so some answer depends on every part "
@@ -57,29 +77,44 @@ def _gap(problem: Row, task: Row) -> str:
 def _exact(problem: Row) -> str:
     none = problem["closers"][0]
     exact = [r for r in problem["closers"] if r["exact"] and r["method"] != "none"]
+    if problem["items"] == 1:
+        return "The gallery has one item, so every query has the same answer, whatever the gap."
     if not exact:
         return ""
     if not none["noises"]:
         kept = min(row["agreement"] for row in exact)
         return f"Closing the gap exactly keeps {share(kept)} of the noise-free answers."
-    best = max(exact, key=lambda row: (_mean(row, "stability"), row["method"] == "affine"))
-    parts = [
-        f"from {before['stability']:.3f} to {after['stability']:.3f} under {before['noise']}"
-        for before, after in zip(none["noises"], best["noises"], strict=True)
-    ]
-    moved = _mean(best, "stability") - _mean(none, "stability")
-    kept = f"keeps {share(best['agreement'])} of the noise-free answers"
-    if abs(moved) < 5e-4:
-        return (
-            f"Closing it exactly ({best['method']}) {kept}, and leaves their stability as it is: "
-            + "; ".join(parts)
-            + "."
-        )
-    verb = "raises" if moved > 0 else "lowers"
-    return (
-        f"Closing it exactly ({best['method']}) {kept} and {verb} their stability, the chance that "
-        f"noise does not change an answer: {'; '.join(parts)}."
+    best = max(
+        exact, key=lambda row: (round(_mean(row, "stability"), 4), row["method"] == "affine")
     )
+    closes = best["method"] not in ("recenter", "none")
+    lead = (
+        "Closing it exactly" if closes else "Without changing answers no more can be done than to"
+    )
+    lead += f" ({best['method']})" if closes else f" {best['method']}, which"
+    verb, parts = _moves(none, best)
+    return (
+        f"{lead} keeps {share(best['agreement'])} of the noise-free answers and {verb} their "
+        f"stability, the chance that noise does not change an answer: {'; '.join(parts)}."
+    )
+
+
+def _moves(none: Row, best: Row) -> tuple[str, list[str]]:
+    """Return the verb for what a closer does to stability, and the numbers, noise by noise."""
+    parts, still, moves = [], [], set()
+    for before, after in zip(none["noises"], best["noises"], strict=True):
+        change = after["stability"] - before["stability"]
+        name = said(before["noise"])
+        if abs(change) < 5e-4:
+            still.append(f"{name} ({before['stability']:.3f})")
+        else:
+            moves.add(change > 0)
+            parts.append(f"from {before['stability']:.3f} to {after['stability']:.3f} under {name}")
+    if still:
+        parts.append("unchanged under " + _listed(still))
+    if not moves:
+        return "leaves", parts
+    return "changes" if len(moves) == 2 else "raises" if True in moves else "lowers", parts
 
 
 def _approximate(problem: Row) -> str:
@@ -106,13 +141,16 @@ def _retained(problem: Row, loose: list[Row]) -> str:
     exact = [row for row in problem["closers"] if row["exact"]]
     if not exact or not loose[0]["noises"]:
         return ""
-    noise = loose[0]["noises"][0]["noise"]
+    noise = said(loose[0]["noises"][0]["noise"])
     kept = max(exact, key=lambda row: row["noises"][0]["retention"])
     other = max(loose, key=lambda row: row["noises"][0]["retention"])
     numbers = (other["noises"][0]["retention"], kept["noises"][0]["retention"])
+    exactly = f"the best exact one ({kept['method']})"
+    if kept["method"] == "none":
+        exactly = "leaving the embeddings as they are"
     return (
         f" Under {noise} the best of them ({other['method']}) retains {share(numbers[0])} of the "
-        f"original answers, the best exact one ({kept['method']}) {share(numbers[1])}."
+        f"original answers, {exactly} {share(numbers[1])}."
     )
 
 

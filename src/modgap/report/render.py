@@ -10,7 +10,7 @@ from typing import Any
 from modgap._extras import require
 from modgap.io.atomic import atomic_path
 from modgap.report import charts
-from modgap.report.headline import share
+from modgap.report.headline import said, share
 
 __all__ = ["write_report"]
 
@@ -57,7 +57,7 @@ def _page(summary: Mapping[str, Any]) -> str:
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
-    environment.filters.update(figure=_figure, share=share, signed=_signed)
+    environment.filters.update(figure=_figure, said=said, share=share)
     source = (files("modgap.report") / "templates" / _TEMPLATE).read_text(encoding="utf-8")
     template = environment.from_string(source)
     templates = summary["templates"]
@@ -104,9 +104,5 @@ def _figure(value: Any, digits: int = 3) -> str:
     if isinstance(value, float):
         if value != 0 and abs(value) < 10**-digits:
             return f"{value:.1e}"
-        return f"{value:.{digits}f}" if abs(value) < 100 else f"{value:,.0f}"
+        return f"{value:.{digits}f}" if abs(value) < 10 else f"{value:,.1f}"
     return str(value)
-
-
-def _signed(value: float) -> str:
-    return "0" if abs(value) < 5e-4 else f"{value:+.3f}"

@@ -35,7 +35,7 @@ def gap_figures(problem: Problem, measured: dict[str, Any], free_share: float | 
     """Return the figures of the gap with one line of meaning each; absent ones are left out."""
     ratio = measured["gap_variance_ratio"] or {}
     probe = measured["linear_separability"]
-    frechet = measured["frechet_distance"] or {}
+    frechet = measured["frechet_distance"]
     rows = [
         ("centroid_gap", "Gap, length", measured["centroid_gap"],
          "distance between the mean query and the mean gallery item, rows of unit length"),
@@ -55,7 +55,7 @@ def gap_figures(problem: Problem, measured: dict[str, Any], free_share: float | 
         ("paired_cosine", "Cosine of true pairs", measured["paired_cosine"], "mean over the pairs"),
         ("linear_separability", "Told apart by a linear probe", probe,
          "accuracy on rows it was not fitted to; 0.5 is a coin, 1 means fully separated clouds"),
-        ("frechet_distance", "Frechet distance", frechet.get("distance"),
+        ("frechet_distance", "Fréchet distance", frechet and float(frechet["squared"] ** 0.5),
          "difference of both mean and shape, as if the clouds were Gaussian"),
         ("mean_cosine_queries", "Cone of the queries", measured["queries"]["mean_cosine"],
          "mean cosine between two queries; high: a narrow cone"),
@@ -111,10 +111,7 @@ def _axes(gap: np.ndarray, queries: np.ndarray, gallery: np.ndarray) -> np.ndarr
     rows = np.vstack([queries - queries.mean(axis=0), gallery - gallery.mean(axis=0)])
     length = float(np.linalg.norm(gap))
     size = float(np.abs(rows).max(initial=0.0))
-    if length > 1e-9 * max(size, 1e-300) and length > 0:
-        along = gap / length
-    else:
-        along = _first_axis(rows)
+    along = gap / length if length > 1e-9 * max(size, 1e-300) else _first_axis(rows)
     return np.stack([along, _first_axis(rows - np.outer(rows @ along, along))])
 
 
@@ -237,7 +234,7 @@ def templates(task: Task, noises: Sequence[Noise], draws: int, seed: int) -> dic
                    noises=noises[:1], draws=draws, seed=seed)  # fmt: skip
     flips = [{n["noise"]: 1 - n["stability"] for n in row["noises"]} for row in shared.closers]
     rows = []
-    for i, (name, gallery) in enumerate(named.items()):
+    for i, name in enumerate(named):
         none, affine = own.closers[2 * i], own.closers[2 * i + 1]
         label = f"paraphrase:{name}"
         rows.append(
@@ -256,8 +253,9 @@ def templates(task: Task, noises: Sequence[Noise], draws: int, seed: int) -> dic
 
 
 def free_share(problem: Problem, metric: str) -> float | None:
-    """Return the share of the gap's length that no decision depends on."""
+    """Return the share of the gap's length that no decision depends on; None in a mixed gallery."""
+    if problem.companions is not None:
+        return None
     closure = fit("orthogonal", problem.queries, problem.gallery_rows, metric=metric)
     share = closure.info.get("free_share")
     return None if share is None else float(share)
-

@@ -95,7 +95,9 @@ def summarize(
         step(1)
         on_queries = _query_noise(shown, study, noises, draws, seed, progress)
         step(1)
-        problems = [_problem(shown, p, study, swept, on_queries, classes, seed) for p in shown.problems]
+        problems = [
+            _problem(shown, p, study, swept, on_queries, classes, seed) for p in shown.problems
+        ]
         templates = sections.templates(shown, noises, draws, seed)
         step(1)
         advice = advise(shown, noises, draws=draws, seed=seed).to_dict()
@@ -219,7 +221,7 @@ def _problem(
 
 def _rank(study: Study, name: str) -> int:
     """Return the rank of one problem's gallery."""
-    own = study.gap[name] if name in study.gap else study.gap
+    own = study.gap.get(name, study.gap)
     return int(own["rank"])
 
 

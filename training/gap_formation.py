@@ -26,7 +26,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from gap_page import NO_GAP, draw, render_page
+from gap_criteria import NO_GAP
+from gap_page import render_page
+from gap_picture import draw
 
 ROOT = Path(__file__).resolve().parent
 RESULTS = ROOT / "results" / "gap_formation.json"
@@ -131,6 +133,13 @@ class Plan:
 
 PLANS = {
     "grid": Plan(),
+    "by heart": Plan(
+        steps=300,
+        images=180,
+        losses=("softmax",),
+        batch_sizes=(180,),
+        by_heart=True,
+    ),
     "long": Plan(
         steps=2000,
         images=50_000,
@@ -138,13 +147,6 @@ PLANS = {
         batch_sizes=(256,),
         temperatures=(0.01, 0.07),
         starts=("default",),
-    ),
-    "by heart": Plan(
-        steps=300,
-        images=180,
-        losses=("softmax",),
-        batch_sizes=(180,),
-        by_heart=True,
     ),
 }
 

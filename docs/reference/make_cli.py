@@ -10,6 +10,7 @@ import contextlib
 import io
 import os
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 PAGE = Path(__file__).with_name("cli.md")
@@ -27,7 +28,13 @@ COMMANDS = (
 INTRODUCTION = """# Command line
 
 Made from `--help` by `make_cli.py`; edit the commands in `src/modgap/cli`, not this page.
+Laid out by typer {version}; other versions may break lines elsewhere.
 """
+
+
+def typer_version() -> str:
+    """Return the first two numbers of typer's version, which lays the help out."""
+    return ".".join(version("typer").split(".")[:2])
 
 
 def help_text(*words: str) -> str:
@@ -52,7 +59,8 @@ def help_text(*words: str) -> str:
 
 def page() -> str:
     """Return the whole page."""
-    parts = [INTRODUCTION, _section("modgap", help_text())]
+    introduction = INTRODUCTION.format(version=typer_version())
+    parts = [introduction, _section("modgap", help_text())]
     parts += [_section(f"modgap {name}", help_text(name)) for name in COMMANDS]
     return "\n".join(parts)
 

@@ -107,7 +107,10 @@ def dtype_eps(x: Array) -> float:
 def asarray_like(values: Any, like: Array, *, dtype: Any = None) -> Array:
     """Return host values as an array of the library and on the device of `like`."""
     xp = namespace(like)
-    return xp.asarray(np.asarray(values), dtype=dtype, device=device(like))
+    values = np.asarray(values)
+    if not values.flags.writeable:  # torch warns about sharing memory that it must not write to
+        values = values.copy()
+    return xp.asarray(values, dtype=dtype, device=device(like))
 
 
 def to_numpy(x: Array) -> np.ndarray:
@@ -221,7 +224,8 @@ def top_k(x: Array, k: int) -> tuple[Array, Array]:
     if is_jax_array(x):
         import jax
 
-        return tuple(jax.lax.top_k(x, k))
+        values, columns = jax.lax.top_k(x, k)
+        return values, columns.astype(int)  # it counts in int32
     if is_numpy_array(x):
         return _numpy_top_k(x, k)
     columns = xp.argsort(x, axis=1, descending=True)[:, :k]

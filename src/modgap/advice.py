@@ -161,6 +161,8 @@ def _held_out(
     cut = max(1, rows.size // 2)
     fit_half, test_half = np.sort(rows[:cut]), np.sort(rows[cut:] if rows.size > 1 else rows)
     names = [name for name, method in METHODS.items() if method.needs != "pairs"]
+    if task.metric == "ip":
+        names.remove("scaled")  # has no meaning there
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ClosureWarning)
         fitted = evaluate(_only(task, half_of(problem, fit_half)), names, noises=())

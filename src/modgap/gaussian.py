@@ -210,6 +210,7 @@ def _solve(problem: _Problem, targets: Array, sigmas: list[float]) -> Array:
     m = problem.queries.shape[0]
     led = targets == xp.expand_dims(problem.leaders, axis=1)
     noise_free = xp.astype(led, xp.float64)
+    sigmas = _within_reach(problem, sigmas)
     positive = sorted({sigma for sigma in sigmas if sigma > 0})
     if not positive or problem.items == 1:
         return xp.stack([noise_free] * len(sigmas))
@@ -226,6 +227,17 @@ def _solve(problem: _Problem, targets: Array, sigmas: list[float]) -> Array:
     return xp.stack(
         [solved[positive.index(sigma), :, :] if sigma > 0 else noise_free for sigma in sigmas]
     )
+
+
+def _within_reach(problem: _Problem, sigmas: list[float]) -> list[float]:
+    """Return the levels, those beyond all sense moved to where their limits are reached.
+
+    Far below the rounding of the scores noise decides ties alone, far above them every item is as
+    likely as any other; the squares of such levels underflow and overflow.
+    """
+    longest = float(namespace(problem.queries).max(row_norms(as_float64(problem.queries))))
+    size = max(longest, problem.largest**0.5) or 1.0
+    return [min(max(sigma, 1e-12 * size), 1e12 * size) if sigma > 0 else sigma for sigma in sigmas]
 
 
 def _leader_loss(problem: _Problem, rows: slice) -> Array:

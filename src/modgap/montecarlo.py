@@ -25,6 +25,7 @@ from modgap._arrays import (
     to_numpy,
     working_float,
 )
+from modgap.neighbors import nearest, nearest_candidates
 from modgap.noise import Gaussian, Uniform
 
 __all__ = ["Sampled", "System", "sample_decisions"]
@@ -107,6 +108,7 @@ def sample_decisions(
     wins = [[np.zeros(t.shape) for _ in noises] for t in targets]
     draw_sums = np.zeros((len(systems), len(noises), draws))
     bases, groups = _groups(systems, side)
+    copies = [_first_copies(system.gallery) if side == "queries" else None for system in systems]
     for rows in block_slices(
         m, 1, elements=max(1, _SCORE_ELEMENTS // (items * (2 + len(systems))))
     ):
@@ -122,6 +124,7 @@ def sample_decisions(
                     noises,
                     rng,
                     rows,
+                    copies,
                     targets,
                     wins,
                     draw_sums,
@@ -130,9 +133,22 @@ def sample_decisions(
             if progress is not None:
                 progress(1)
     return [
-        [Sampled(wins[i][j] / draws, draw_sums[i, j] / m) for j in range(len(noises))]
-        for i in range(len(systems))
+        [
+            Sampled(wins[i][j] / draws, draw_sums[i, j] / m)
+            if noise.scale > 0
+            else _noise_free(system, targets[i], draws)
+            for j, noise in enumerate(noises)
+        ]
+        for i, system in enumerate(systems)
     ]
+
+
+def _noise_free(system: System, targets: np.ndarray, draws: int) -> Sampled:
+    """Return what noise of size zero does: the search settles ties, which scores alone leave open."""
+    search = nearest_candidates if system.own_candidates else nearest
+    found = search(system.queries, system.gallery, metric=system.comparison).indices
+    hits = targets == to_numpy(found)
+    return Sampled(hits.astype(np.float64), np.full(draws, hits[:, 0].mean()))
 
 
 def _per_block(system: System, side: str) -> bool:
@@ -152,10 +168,10 @@ def _groups(systems: Sequence[System], side: str) -> tuple[list[Array], list[lis
     """
     shifts: list[Array] = []
     groups: list[list[int]] = []
-    for i, system in enumerate(systems):
-        still = _still(system, side)
+    every = [_still(system, side) for system in systems]
+    for i, still in enumerate(every):
         for members in groups:
-            first = _still(systems[members[0]], side)
+            first = every[members[0]]
             shift = None if first.shape != still.shape else _constant_shift(first, still)
             if shift is not None:
                 members.append(i)
@@ -163,17 +179,44 @@ def _groups(systems: Sequence[System], side: str) -> tuple[list[Array], list[lis
                 break
         else:
             groups.append([i])
-            shifts.append(still[..., 0, :] * 0 if still.ndim == 2 else still[0, 0, :] * 0)
+            shifts.append(_no_shift(still))
     return shifts, groups
 
 
 def _still(system: System, side: str) -> Array:
-    return system.queries if side == "gallery" else system.gallery
+    """Return the side without noise as the products see it."""
+    if side == "gallery":
+        return working_float(system.queries)
+    return _compared_items(system, working_float(system.gallery), side)
+
+
+def _compared_items(system: System, x: Array, side: str) -> Array:
+    if system.comparison == "cosine" and side == "queries":
+        return normalize_rows(x)  # |y| is one factor for all items
+    return x
+
+
+def _no_shift(still: Array) -> Array:
+    xp = namespace(still)
+    return xp.zeros_like(xp.reshape(still, (-1, still.shape[-1]))[0, :])
+
+
+def _first_copies(gallery: Array) -> np.ndarray | None:
+    """Return, per item, the lowest index of an equal one (of the same query); None if all differ.
+
+    Copies tie whatever the noise on the queries, but products round them apart.
+    """
+    host = to_numpy(gallery)
+    copies = np.empty((1 if host.ndim == 2 else host.shape[0], host.shape[-2]), dtype=np.int64)
+    for own, first in zip(host[None] if host.ndim == 2 else host, copies, strict=True):
+        seen: dict[bytes, int] = {}
+        first[:] = [seen.setdefault(row.tobytes(), i) for i, row in enumerate(own)]
+    return None if (copies == np.arange(copies.shape[1])).all() else copies
 
 
 def _constant_shift(first: Array, other: Array) -> Array | None:
     if first is other:
-        return first.reshape(-1, first.shape[-1])[0] * 0
+        return _no_shift(first)
     xp = namespace(first)
     step = xp.reshape(other - first, (-1, first.shape[-1]))
     shift = xp.mean(step, axis=0)
@@ -196,12 +239,14 @@ class _Part:
         xp = namespace(system.queries)
         y = working_float(system.queries[rows, :])
         x = working_float(system.gallery[rows, :, :] if system.own_candidates else system.gallery)
-        if system.comparison == "cosine" and side == "queries":
-            x = normalize_rows(x)  # |y| is one factor for all items
+        x = _compared_items(system, x, side)
         squared = xp.sum(x * x, axis=-1)
-        base = _product(y, x)
-        if system.comparison == "euclidean":
-            base = base - 0.5 * squared
+        if system.comparison == "euclidean":  # about the items' mean, which costs no digits
+            pivot = xp.mean(x, axis=-2, keepdims=True)
+            near = x - pivot
+            base = _product(y - pivot[..., 0, :], near) - 0.5 * xp.sum(near * near, axis=-1)
+        else:
+            base = _product(y, x)
         return cls(y, x, base, squared, system.comparison)
 
 
@@ -221,6 +266,7 @@ def _one_draw(
     noises: Sequence[Gaussian | Uniform],
     rng: np.random.Generator,
     rows: slice,
+    copies: list[np.ndarray | None],
     targets: Sequence[np.ndarray],
     wins: list[list[np.ndarray]],
     draw_sums: np.ndarray,
@@ -236,6 +282,10 @@ def _one_draw(
         for j, noise in enumerate(noises):
             scores = _noisy_scores(parts[i], shared, e, noise_squared, shifts[i], noise)
             decided = to_numpy(xp.argmax(scores, axis=1))
+            same = copies[i]
+            if same is not None:
+                own = np.arange(rows.start, rows.stop) if same.shape[0] > 1 else 0
+                decided = same[own, decided]
             hits = targets[i][rows] == decided[:, None]
             wins[i][j][rows] += hits
             draw_sums[i, j, draw] += hits[:, 0].sum()

@@ -118,20 +118,13 @@ class Bins:
     def __post_init__(self) -> None:
         check_count(self.bins, "bins", low=2, high=2**31)
         check_choice(self.side, "side", _CODEC_SIDES)
-        if isinstance(self.range, str):
-            check_choice(self.range, "range", ("global", "dimension"))
-        else:
-            low, high = (check_number(value, "range") for value in self.range)
-            if not low < high:
-                raise ArgumentError(f"`range` must go from low to high; got ({low:g}, {high:g})")
+        _check_range(self.range)
 
     @property
     def label(self) -> str:
         """Name in tables, as `parse` reads it."""
-        if self.range == "global":
-            return f"bins:{self.bins}"
-        rule = self.range if isinstance(self.range, str) else f"{self.range[0]:g},{self.range[1]:g}"
-        return f"bins:{self.bins}:{rule}"
+        rule = "" if self.range == "global" else f":{_range_label(self.range)}"
+        return f"bins:{self.bins}{rule}"
 
     def apply(self, cloud: Float[Array, "... d"], /) -> Float[Array, "... d"]:
         """Return the cloud as it comes back from storage; the range is taken from the cloud."""
@@ -163,13 +156,12 @@ class Codec:
         check_choice(self.side, "side", _CODEC_SIDES)
         if self.name not in ("int8", "uint8") and self.range != "dimension":
             raise ArgumentError(f"`{self.name}` has no range; leave `range` out")
-        if isinstance(self.range, str):
-            check_choice(self.range, "range", ("global", "dimension"))
+        _check_range(self.range)
 
     @property
     def label(self) -> str:
         """Name in tables, as `parse` reads it."""
-        return self.name if self.range == "dimension" else f"{self.name}:{self.range}"
+        return self.name if self.range == "dimension" else f"{self.name}:{_range_label(self.range)}"
 
     def apply(self, cloud: Float[Array, "... d"], /) -> Float[Array, "... d"]:
         """Return the cloud as it comes back from storage."""
@@ -294,11 +286,30 @@ _FLOATS = {
 }
 
 
+def _check_range(rule: str | tuple[float, float]) -> None:
+    """Refuse a range that is neither a known rule nor a pair from low to high."""
+    if isinstance(rule, str):
+        check_choice(rule, "range", ("global", "dimension"))
+        return
+    try:
+        low, high = rule
+    except (TypeError, ValueError):
+        raise ArgumentError(
+            f"`range` must be global, dimension, or a pair (low, high); got {rule!r}"
+        ) from None
+    if not check_number(low, "range") < check_number(high, "range"):
+        raise ArgumentError(f"`range` must go from low to high; got ({low:g}, {high:g})")
+
+
+def _range_label(rule: str | tuple[float, float]) -> str:
+    return rule if isinstance(rule, str) else f"{rule[0]:g},{rule[1]:g}"
+
+
 def _range_of(cloud: Array, rule: str | tuple[float, float]) -> tuple[Array, Array]:
     xp = namespace(cloud)
     wide = as_float64(cloud)
     if not isinstance(rule, str):
-        return xp.asarray(rule[0], dtype=wide.dtype), xp.asarray(rule[1], dtype=wide.dtype)
+        return xp.full_like(wide[..., :1], rule[0]), xp.full_like(wide[..., :1], rule[1])
     axes = None if rule == "global" else tuple(range(wide.ndim - 1))
     return xp.min(wide, axis=axes), xp.max(wide, axis=axes)
 
@@ -319,8 +330,10 @@ def _to_codes(cloud: Array, low: Array, high: Array) -> Array:
     code too high.
     """
     xp = namespace(cloud)
-    step = (high - low) / 255
-    safe = xp.where(step > 0, step, xp.ones_like(step))
-    code = xp.clip(xp.floor((as_float64(cloud) - low) / safe), min=0.0, max=255.0)
-    back = xp.where(step > 0, low + (code + 0.5) * step, low + xp.zeros_like(code))
+    width = high - low
+    safe = xp.where(width > 0, width, xp.ones_like(width))
+    wide = as_float64(cloud)
+    code = xp.clip(xp.floor(255 * ((wide - low) / safe)), min=0.0, max=255.0)
+    code = xp.where(wide >= high, xp.full_like(code, 255.0), code)  # whatever the rounding
+    back = xp.where(width > 0, low + (code + 0.5) / 255 * width, low + xp.zeros_like(code))
     return xp.astype(back, cloud.dtype)

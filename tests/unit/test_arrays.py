@@ -162,6 +162,16 @@ class TestTopK:
         np.testing.assert_array_equal(columns, np.argsort(-values, axis=1)[:, :k])
         np.testing.assert_array_equal(found, np.take_along_axis(values, columns, axis=1))
 
+    @pytest.mark.parametrize("k", [1, 3, 6])
+    def test_ties_fall_to_the_first_column_and_the_input_stays(self, k, rng):
+        values = rng.integers(0, 4, size=(30, 200)).astype(np.float32)
+        before = values.copy()
+        expected = np.argsort(-values, axis=1, kind="stable")[:, :k]
+        np.testing.assert_array_equal(_arrays.top_k(values, k)[1], expected)
+        np.testing.assert_array_equal(values, before)
+        values.flags.writeable = False
+        np.testing.assert_array_equal(_arrays.top_k(values, k)[1], expected)
+
     def test_the_tail_beyond_the_groups_is_searched(self):
         values = np.zeros((1, 32 * 9 + 5))
         values[0, -1] = 1.0

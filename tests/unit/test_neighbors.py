@@ -16,6 +16,9 @@ M, N, D = 9, 7, 5
 # Small integers: every product and sum is exact in float32, so equal distances are equal numbers.
 GRID = np.array([-1.0, 0.0, 1.0])
 
+# JAX compiles every operation for every shape: it runs the central tests alone.
+quick = pytest.mark.parametrize("xp", ["numpy", "array_api_strict", "torch"], indirect=True)
+
 
 def host(x):
     return np.asarray(to_numpy(x))
@@ -69,7 +72,7 @@ def small_blocks(request, monkeypatch):
 
 @pytest.mark.parametrize("metric", METRICS)
 class TestAgainstBruteForce:
-    @pytest.mark.parametrize("k", [1, 3, N])
+    @pytest.mark.parametrize("k", [1, N])
     def test_on_every_library(self, k, metric, to_xp, clouds):
         queries, gallery = clouds
         y, x = to_xp(queries), to_xp(gallery)
@@ -110,16 +113,6 @@ class TestAgainstBruteForce:
         assert margins(y, x, metric=metric).device == y.device
         assert margins(y, x[:1, :], metric=metric).device == y.device
 
-    @pytest.mark.parametrize("offset", [0.0, 100.0, 3e4])
-    def test_float32_far_from_the_origin(self, offset, metric, rng):
-        # Distances are of order 1, the squared norms up to 1e10: plain |y|^2 - 2 y.x + |x|^2 in
-        # float32 has no digit of a distance left.
-        if metric != "euclidean" and offset > 0:
-            pytest.skip("only distances are blind to a common offset")
-        queries = (rng.normal(size=(M, D)) + offset).astype(np.float32)
-        gallery = (rng.normal(size=(200, D)) + offset).astype(np.float32)
-        assert_found(nearest(queries, gallery, k=3, metric=metric), queries, gallery, metric, 3)
-
     def test_real_embeddings(self, metric, real_data):
         texts = real_data("coco_clip_vitb16", "texts.npy")
         images = real_data("coco_clip_vitb16", "images.npy")
@@ -127,7 +120,9 @@ class TestAgainstBruteForce:
         y, x = texts.astype(np.float64), images.astype(np.float64)
         if metric == "cosine":
             y, x = (z / np.linalg.norm(z, axis=1, keepdims=True) for z in (y, x))
-        scores = -y @ x.T if metric != "euclidean" else ((y[:, None] - x[None]) ** 2).sum(axis=2)
+        scores = -y @ x.T
+        if metric == "euclidean":  # float64, rows of unit length: 15 digits of the squares are left
+            scores = (x**2).sum(axis=1) + 2 * scores
         np.testing.assert_array_equal(found.indices, np.argsort(scores, axis=1)[:, :5])
 
 
@@ -136,8 +131,9 @@ class TestAgainstBruteForce:
 class TestTies:
     """Equal scores go to the lower index, wherever the copies lie and whatever makes the product."""
 
+    @quick
     @pytest.mark.parametrize("dtype", ["float32", "float64"])
-    def test_on_every_library(self, dtype, k, metric, to_xp):
+    def test_of_different_rows(self, dtype, k, metric, to_xp):
         rng = np.random.default_rng(5)
         queries = rng.choice(GRID, size=(M, 4)) + 0.0
         queries[:, 0] = 1
@@ -165,6 +161,7 @@ class TestTies:
         queries = rng.normal(size=(8, 16)).astype(np.float32)
         assert_found(nearest(queries, gallery, k=k, metric=metric), queries, gallery, metric, k)
 
+    @quick
     def test_candidates(self, k, metric, to_xp):
         rng = np.random.default_rng(6)
         queries = rng.choice(GRID, size=(M, 4)) + 0.0
@@ -176,6 +173,7 @@ class TestTies:
 
 @pytest.mark.parametrize("metric", METRICS)
 class TestCandidates:
+    @quick
     @pytest.mark.parametrize("k", [1, 2, 4])
     def test_each_query_has_its_own(self, k, metric, to_xp, rng):
         queries, candidates = rng.normal(size=(M, D)), rng.normal(size=(M, 4, D))
@@ -201,6 +199,7 @@ class TestCandidates:
 
 @pytest.mark.parametrize("metric", METRICS)
 class TestMargins:
+    @quick
     def test_the_second_against_the_first(self, metric, to_xp, clouds):
         queries, gallery = clouds
         scores = np.sort(scores_of(queries, gallery, metric), axis=1)
@@ -208,6 +207,7 @@ class TestMargins:
         assert found.dtype == np.float64
         np.testing.assert_allclose(found, scores[:, 1] - scores[:, 0], rtol=1e-10, atol=1e-12)
 
+    @quick
     def test_one_item_cannot_be_overtaken(self, metric, to_xp, clouds):
         queries, gallery = clouds
         found = host(margins(to_xp(queries), to_xp(gallery[:1]), metric=metric))
@@ -217,6 +217,19 @@ class TestMargins:
         queries, gallery = clouds
         twice = np.concatenate([gallery, gallery]).astype(np.float32)
         np.testing.assert_array_equal(margins(queries.astype(np.float32), twice, metric=metric), 0)
+
+
+@pytest.mark.parametrize("offset", [100.0, 3e4])
+def test_float32_far_from_the_origin(offset, rng):
+    # Distances are of order 1, the squared norms up to 1e10: plain |y|^2 - 2 y.x + |x|^2 in float32
+    # has no digit of a distance left.
+    queries = (rng.normal(size=(M, D)) + offset).astype(np.float32)
+    gallery = (rng.normal(size=(200, D)) + offset).astype(np.float32)
+    assert_found(nearest(queries, gallery, k=3), queries, gallery, "euclidean", 3)
+    plain = (gallery**2).sum(axis=1) - 2 * queries @ gallery.T
+    indices = brute_force(queries, gallery, "euclidean", 1)[0][:, 0]
+    if offset > 1e4:  # the control: what the plain formula finds
+        assert (plain.argmin(axis=1) != indices).any()
 
 
 def test_a_zero_query_ties_by_inner_product_and_is_fine_by_distance(clouds):
@@ -232,7 +245,7 @@ class TestErrors:
             nearest(*clouds, k=8)
         with pytest.raises(ArgumentError, match="`k` must be between 1 and 7; got 0"):
             nearest(*clouds, k=0)
-        with pytest.raises(ArgumentError, match="`k` must be an integer; got 1.5"):
+        with pytest.raises(ArgumentError, match=r"`k` must be an integer; got 1\.5"):
             nearest(*clouds, k=1.5)
 
     def test_a_zero_row_has_no_cosine(self, clouds):
@@ -245,7 +258,9 @@ class TestErrors:
         message = r"one set per query, shape \(m, c, d\); got \(8, 4, 5\) for 9 queries"
         with pytest.raises(ShapeError, match=message):
             nearest_candidates(queries, rng.normal(size=(8, 4, D)))
-        with pytest.raises(ShapeError, match=r"must share their last axis.*\(9, 5\) and \(9, 4, 3\)"):
+        with pytest.raises(
+            ShapeError, match=r"must share their last axis.*\(9, 5\) and \(9, 4, 3\)"
+        ):
             nearest_candidates(queries, rng.normal(size=(M, 4, 3)))
         with pytest.raises(ShapeError, match=r"`candidates` must have shape \(t, rows, d\)"):
             nearest_candidates(queries, clouds[1])

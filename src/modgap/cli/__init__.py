@@ -68,6 +68,8 @@ def _dispatch(arguments: list[str]) -> int:
 
     from modgap.cli.app import command
 
+    _check_words(arguments)
+
     try:
         with command().make_context("modgap", arguments) as context:
             context.command.invoke(context)
@@ -76,6 +78,19 @@ def _dispatch(arguments: list[str]) -> int:
     except typer.Abort:
         raise KeyboardInterrupt from None
     return 0
+
+
+def _check_words(words: list[str]) -> None:
+    """Raise an ArgumentError for a word that no file can be called; shells cannot make one."""
+    from modgap.errors import ArgumentError
+
+    for word in words:
+        try:
+            usable = b"\0" not in os.fsencode(word)
+        except UnicodeEncodeError:
+            usable = False
+        if not usable:
+            raise ArgumentError(f"the word {word!a} holds characters that no file name can have")
 
 
 def _reordered(arguments: list[str]) -> list[str]:

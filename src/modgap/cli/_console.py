@@ -43,6 +43,11 @@ def say(text: str = "") -> None:
     out.print(text, soft_wrap=not out.is_terminal)
 
 
+def say_command(words: str) -> None:
+    """Print a command to copy: never wrapped."""
+    console().print(f"  {words}", soft_wrap=True)
+
+
 def print_table(
     columns: Sequence[tuple[str, str]],
     rows: Sequence[Sequence[str]],

@@ -218,22 +218,29 @@ def _retrieval(
 
 def read_gallery(spec: str, template: int | None, *, keep: bool = True) -> np.ndarray:
     """Return the array of a gallery; refuses a template where there is nothing to choose from."""
-    from modgap.errors import ArgumentError
     from modgap.io import open_source
 
     source = open_source(spec)
-    if template is not None:
-        if len(source.shape) != 3 or not keep:
-            raise ArgumentError(
-                "`--template` chooses among the galleries of an array of shape (t, n, d), one per "
-                f"caption template; `{spec}` has shape {source.shape}; leave it out"
-            )
-        if not 0 <= template < source.shape[0]:
-            raise ArgumentError(
-                f"`--template` must lie between 0 and {source.shape[0] - 1}, since `{spec}` has "
-                f"{source.shape[0]} galleries; got {template}"
-            )
+    check_template(source.shape if keep else (), spec, template)
     return source.read()
+
+
+def check_template(shape: tuple[int, ...], spec: str, template: int | None) -> None:
+    """Raise an ArgumentError for a template that a gallery of this shape does not have."""
+    from modgap.errors import ArgumentError
+
+    if template is None:
+        return
+    if len(shape) != 3:
+        raise ArgumentError(
+            "`--template` chooses among the galleries of an array of shape (t, n, d), one per "
+            f"caption template, and `{spec}` is no such array here; leave it out"
+        )
+    if not 0 <= template < shape[0]:
+        raise ArgumentError(
+            f"`--template` must lie between 0 and {shape[0] - 1}, since `{spec}` has {shape[0]} "
+            f"galleries; got {template}"
+        )
 
 
 def one_gallery(array: np.ndarray, spec: str, template: int | None) -> np.ndarray:
@@ -388,7 +395,10 @@ def check_out(out: str | Path, *inputs: str | None, suffixes: tuple[str, ...]) -
     if not target.parent.is_dir():
         raise ArgumentError(f"`--out` `{out}` lies in a folder that does not exist; make it first")
     for spec in inputs:
-        if spec is not None and parse_spec(spec)[0].resolve() == target.resolve():
+        if spec is None or not target.exists():
+            continue
+        path = parse_spec(spec)[0]
+        if path.exists() and path.samefile(target):
             raise ArgumentError(f"`--out` `{out}` is one of the inputs; choose another name")
     return target
 

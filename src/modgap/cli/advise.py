@@ -66,7 +66,7 @@ def advise(
       modgap advise --queries images.npy --gallery captions.npy --paired --answers-may-change
     """
     from modgap import advice
-    from modgap.cli._console import print_json, progress, say
+    from modgap.cli._console import print_json, progress, say, say_command
     from modgap.cli._inputs import fill_in, load_task, parse_noises, read_classes
 
     noises = parse_noises(noise)
@@ -94,7 +94,7 @@ def advise(
         return
     say(found.text)
     say()
-    say(f"  {command}")
+    say_command(command)
 
 
 def _queries_first(task: Task) -> Task:

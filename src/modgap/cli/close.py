@@ -141,12 +141,19 @@ def _fit(
 
     from modgap._validate import check_choice
     from modgap.cli._console import progress
+    from modgap.cli._inputs import check_template
     from modgap.closers import METHODS
+    from modgap.errors import ArgumentError
     from modgap.io import open_source
 
     check_choice(method, "--method", tuple(METHODS))
     left, right = open_source(queries), open_source(gallery)
     _check_sources(left, right)
+    if pool and template is not None:
+        raise ArgumentError("`--pool` and `--template` exclude each other; give one of them")
+    check_template(right.shape, gallery, template)
+    if "scale" in options and "scale" not in METHODS[method].takes:
+        raise ArgumentError(f"`{method}` has no option `scale`; leave it out, or use scaled")
     total = left.rows + right.rows
     if METHODS[method].needs == "moments" and len(right.shape) == 2:
         with progress("reading", total=total, shown=shown) as advance:
@@ -201,12 +208,9 @@ def _fit_rows(
     options: dict[str, Any],
 ) -> Closure:
     from modgap import closers
-    from modgap.cli._inputs import one_gallery, read_gallery
-    from modgap.errors import ArgumentError
+    from modgap.cli._inputs import one_gallery
 
-    if pool and template is not None:
-        raise ArgumentError("`--pool` and `--template` exclude each other; give one of them")
-    array = read_gallery(spec, template)
+    array = right.read()
     chosen = array.reshape(-1, array.shape[-1]) if pool else one_gallery(array, spec, template)
     return closers.fit(method, left.read(), chosen, **options)
 
@@ -217,7 +221,7 @@ def _describe(closure: Closure) -> dict[str, Any]:
 
 
 def _print(closure: Closure, out: str, queries: str, gallery: str) -> None:
-    from modgap.cli._console import figure, print_table, say
+    from modgap.cli._console import figure, print_table, say, say_command
 
     info = closure.info
     rows = [
@@ -243,7 +247,7 @@ def _print(closure: Closure, out: str, queries: str, gallery: str) -> None:
         ("gallery", gallery, closure.gallery.is_identity),
     ):
         words = ["modgap", "apply", out, f"--{side}", spec, "--out", f"closed-{side}"]
-        say(f"  the {side} stay as they are" if kept else f"  {shlex.join(words)}")
+        say_command(f"# the {side} stay as they are" if kept else shlex.join(words))
 
 
 def _comparison(closure: Closure) -> str:

@@ -151,6 +151,7 @@ def _check_fragile(fragile: int | None, noisy: bool) -> None:
 
 def _print(document: dict[str, Any]) -> None:
     from modgap.cli._console import figure, say
+    from modgap.io._guard import shown
 
     task = document["task"]
     say(
@@ -159,12 +160,13 @@ def _print(document: dict[str, Any]) -> None:
         f"by {task['metric']}"
     )
     say()
+    several = len({row["problem"] for row in document["closers"]}) > 1
     for problem, group in groupby(document["closers"], key=lambda row: row["problem"]):
         rows = list(group)
-        gap = document["gap"].get(problem, document["gap"])
+        gap = document["gap"][problem] if several else document["gap"]
         rmg = gap["relative_modality_gap"]
         say(
-            f"{problem}: gap {figure(gap['centroid_gap'])}, cosine of the means "
+            f"{shown(problem)}: gap {figure(gap['centroid_gap'])}, cosine of the means "
             f"{figure(gap['centroid_cosine'])}" + ("" if rmg is None else f", RMG {figure(rmg)}")
         )
         if rows[0]["recall"]:
@@ -264,6 +266,7 @@ def _estimators(rows: list[dict[str, Any]], noises: list[dict[str, Any]]) -> str
 def _print_fragile(found: Study, count: int, names: list[str] | None) -> None:
     """Print the least stable queries of the first row, and what the other rows make of them."""
     from modgap.cli._console import figure, print_table
+    from modgap.io._guard import shown
 
     first = found.closers[0]
     rows = [i for i, row in enumerate(found.closers) if row["problem"] == first["problem"]][:4]
@@ -272,10 +275,12 @@ def _print_fragile(found: Study, count: int, names: list[str] | None) -> None:
     cells = []
     for item in found.fragile(count):
         answer = item["decision"]
-        shown = str(answer) if names is None or answer >= len(names) else names[answer][:24]
+        label = str(answer)
+        if names is not None and answer < len(names):
+            label = shown(names[answer])[:24]
         stable = [found.details[i].outcomes[0].stability[item["query"]] for i in rows]
         right = figure(item["right"])
-        cells.append([str(item["query"]), shown, right, *(figure(value) for value in stable)])
+        cells.append([str(item["query"]), label, right, *(figure(value) for value in stable)])
     noise = first["noises"][0]["noise"]
     print_table(
         columns, cells, title=f"least stable of {_name(first)} under {noise}; stability by method"

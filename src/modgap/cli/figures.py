@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -25,6 +25,10 @@ def figures(
 ) -> None:
     """Draw the paper's figures anew, each from its own computation.
 
+    For each figure: the drawing, its numbers as JSON, and a verdict on the paper's claim that is
+    computed from these numbers. Figures of trained models use the embeddings under --data, or the
+    sample that ships with modgap.
+
     Examples
     --------
       modgap figures --out figures
@@ -34,17 +38,27 @@ def figures(
 
     from modgap.cli._console import print_json, progress, say
     from modgap.errors import ArgumentError
-    from modgap.figures import make
+    from modgap.figures import FIGURES, make
 
     target = Path(out)
     if target.exists() and not target.is_dir():
         raise ArgumentError(f"`--out` `{out}` is a file; name a folder")
     wanted = list(numbers) if numbers else None
-    with progress("drawing", unit="steps", shown=not json) as advance:
+    with progress(
+        "drawing", total=len(wanted or FIGURES), unit="figures", shown=not json
+    ) as advance:
         made = make(wanted, target, data=data, progress=advance)
     if json:
         print_json(made)
-        return
-    for entry in made:
-        say(" ".join(str(value) for value in entry.values() if isinstance(value, str | int)))
-    say(f"{len(made)} figures in {out}")
+    else:
+        for entry in made:
+            _print(entry)
+        say(f"Figures: {target / 'index.html'}")
+
+
+def _print(entry: dict[str, Any]) -> None:
+    from modgap.cli._console import say
+    from modgap.figures.record import words
+
+    say(f"Figure {entry['figure']}, {entry['title']}: the claim {words(entry['holds'])}.")
+    say(f"  {entry['verdict']}")

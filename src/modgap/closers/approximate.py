@@ -14,6 +14,7 @@ from modgap.maps import Closure
 from modgap.moments import cross_scatter
 
 _REALIGN_ROUNDS = 50
+_MEMORY = 6
 
 
 def mean_shift(s: Setting) -> Closure:
@@ -48,8 +49,8 @@ def realign(s: Setting) -> Closure:
     """ReAlign (Yu et al., 2026) on the gallery: anchor, trace and centroid alignment.
 
     The gallery takes the queries' mean (anchor) and total variance (trace) and goes back to the
-    sphere; that moves its mean again, so the shift before normalising is solved for, by fixed-point
-    iteration, until the mean on the sphere is that of the queries (centroid).
+    sphere; that moves its mean again, so the shift before normalising is solved for, until the mean
+    on the sphere is that of the queries (centroid).
     """
     query_mean = to_numpy(s.queries.mean)
     spread = s.gallery.total_variance
@@ -57,13 +58,7 @@ def realign(s: Setting) -> Closure:
     rows = to_numpy(as_float64(s.gallery_rows))
     centred = scale * (rows - to_numpy(s.gallery.mean))
     goal = to_numpy(as_float64(normalize_rows(s.query_rows))).mean(axis=0)
-    shift, left_over = query_mean.copy(), math.inf
-    for _ in range(_REALIGN_ROUNDS):
-        drift = goal - normalize_rows(centred + shift).mean(axis=0)
-        left_over = float(np.linalg.norm(drift))
-        if left_over < 1e-9:
-            break
-        shift = shift + drift
+    shift, left_over = _centroid_shift(centred, goal, query_mean)
     gallery = s.map(
         center=to_numpy(s.gallery.mean),
         scale=np.full(s.width, scale),
@@ -74,6 +69,31 @@ def realign(s: Setting) -> Closure:
     return closure_of(
         "realign", s, queries, gallery, exact=False, info={"centroid_residual": left_over}
     )
+
+
+def _centroid_shift(
+    centred: np.ndarray, goal: np.ndarray, start: np.ndarray
+) -> tuple[np.ndarray, float]:
+    """Return the shift after which the rows' mean on the sphere is `goal`, and how far off it is.
+
+    Fixed-point iteration with Anderson's (1965) acceleration: the plain one crawls along the radius
+    where the rows are a tight cone.
+    """
+    shift = start
+    shifts: list[np.ndarray] = []
+    drifts: list[np.ndarray] = []
+    for _ in range(_REALIGN_ROUNDS):
+        drift = goal - normalize_rows(centred + shift).mean(axis=0)
+        shifts, drifts = [*shifts, shift][-_MEMORY:], [*drifts, drift][-_MEMORY:]
+        if float(np.linalg.norm(drift)) < 1e-9:
+            break
+        shift = shift + drift
+        if len(drifts) > 1:
+            changes, moves = np.diff(drifts, axis=0), np.diff(shifts, axis=0)
+            weights = np.linalg.lstsq(changes.T, drift, rcond=None)[0]
+            shift = shift - weights @ (changes + moves)
+    best = min(range(len(drifts)), key=lambda i: float(np.linalg.norm(drifts[i])))
+    return shifts[best], float(np.linalg.norm(drifts[best]))
 
 
 def procrustes(s: Setting) -> Closure:
@@ -95,9 +115,11 @@ def erase(s: Setting) -> Closure:
     axes = both.full_axes
     basis = to_numpy(axes.axes)[:, : axes.rank]
     gap = basis @ (basis.T @ s.gap)
+    rms = math.sqrt(both.total_variance + float(np.sum(to_numpy(both.mean) ** 2)))
     weights = basis @ ((basis.T @ gap) / to_numpy(axes.variances)[: axes.rank]) * both.count
     strength = float(gap @ weights)
-    if strength <= 0 or not math.isfinite(strength):
+    rounding = max(s.queries.eps, s.gallery.eps) * rms
+    if strength <= 0 or not math.isfinite(strength) or np.linalg.norm(s.gap) <= rounding:
         same = s.map()
         warnings.warn(
             "`erase`: the clouds have one mean; there is no gap to erase",

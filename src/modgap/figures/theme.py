@@ -12,7 +12,9 @@ from typing import Any
 
 from modgap._extras import require
 
-__all__ = ["CYCLE", "GALLERY", "INK", "MUTED", "QUERIES", "altair", "png", "styled", "svg", "table"]
+__all__ = [
+    "CYCLE", "GALLERY", "INK", "MUTED", "QUERIES", "altair", "keyed", "png", "styled", "svg", "table",
+]  # fmt: skip
 
 QUERIES = "#0072B2"  # blue
 GALLERY = "#D55E00"  # vermilion
@@ -40,12 +42,34 @@ def table(rows: Sequence[Mapping[str, Any]]) -> Any:
     return altair().Data(values=[dict(row) for row in rows])
 
 
+def keyed(
+    field: str,
+    names: Sequence[str],
+    *,
+    by: str = "shape",
+    colors: Sequence[str] = CYCLE,
+    columns: int | None = None,
+    title: str | None = None,
+) -> dict[str, Any]:
+    """Return two encodings of one name, colour and `by` (shape or strokeDash), with one legend."""
+    alt = altair()
+    legend = {"legend": alt.Legend(columns=columns)} if columns else {}
+    second = {"shape": alt.Shape, "strokeDash": alt.StrokeDash}[by]
+    palette = [colors[i % len(colors)] for i in range(len(names))]
+    color = alt.Scale(domain=list(names), range=palette)
+    return {
+        "color": alt.Color(f"{field}:N", title=title, scale=color, **legend),
+        by: second(f"{field}:N", title=title, scale=alt.Scale(domain=list(names)), **legend),
+    }
+
+
 def styled(chart: Any) -> Any:
     """Return the chart with the house's fonts, colours and sizes."""
     axis = {
         "labelColor": INK, "titleColor": INK, "domainColor": MUTED, "tickColor": MUTED,
         "gridColor": GRID, "gridOpacity": 0.8, "labelFontSize": 12, "titleFontSize": 12,
         "titleFontWeight": "normal", "titlePadding": 8, "labelFont": FONT, "titleFont": FONT,
+        "labelFlush": False,
     }  # fmt: skip
     legend = {
         "labelColor": INK, "titleColor": INK, "labelFontSize": 12, "titleFontSize": 12,

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from modgap.errors import FormatError
@@ -20,22 +20,18 @@ def atomic_path(target: Path) -> Iterator[Path]:
     FormatError
         The folder is missing or cannot be written, or the disk is full.
     """
-    try:
-        handle, name = tempfile.mkstemp(
-            prefix=f".{target.name}.", suffix=f".tmp{target.suffix}", dir=target.parent
-        )
-    except OSError as error:
-        raise FormatError(f"cannot write `{target}`: {error.strerror or error}") from None
-    os.close(handle)
-    temporary = Path(name)
-    try:
+    name = f".{target.name}.{secrets.token_hex(4)}.tmp{target.suffix}"
+    temporary = target.parent / name
+    try:  # made in here, so that an interruption at any point finds it removed
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
         yield temporary
         _give_usual_mode(temporary)
         temporary.replace(target)
     except OSError as error:
         raise FormatError(f"cannot write `{target}`: {error.strerror or error}") from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def _give_usual_mode(path: Path) -> None:

@@ -43,8 +43,8 @@ def _cloud(points: dict[str, list[list[float]]], title: str, spans: list[list[fl
             y=alt.Y("y:Q", title="first principal axis", scale=alt.Scale(domain=spans[1])),
             color=alt.Color("side:N", title=None, scale=colors),
             shape=alt.Shape("side:N", title=None, scale=shapes),
-            size=alt.Size("side:N", title=None, scale=sizes),
-            opacity=alt.Opacity("side:N", title=None, scale=veils),
+            size=alt.Size("side:N", legend=None, scale=sizes),
+            opacity=alt.Opacity("side:N", legend=None, scale=veils),
         )
         .properties(width=theme.WIDTH, height=theme.WIDTH * 0.8)
     )
@@ -79,10 +79,14 @@ def sweep_chart(sweep: dict[str, Any]) -> str | None:
         x=alt.X(
             "alpha:Q",
             title="alpha, the share of the gap that is closed",
-            axis=alt.Axis(values=sorted(sweep["alphas"])),
+            axis=alt.Axis(values=sorted(sweep["alphas"]), format="~g"),
             scale=alt.Scale(nice=False),
         ),
-        y=alt.Y("value:Q", title="share of queries", scale=alt.Scale(zero=False, padding=12)),
+        y=alt.Y(
+            "value:Q",
+            title="share of queries",
+            scale=alt.Scale(domain=_shares(rows, sweep["lines"])),
+        ),
         color=alt.Color("line:N", title=None, scale=scale, legend=alt.Legend(columns=2)),
         shape=alt.Shape("line:N", title=None, scale=alt.Scale(domain=names)),
     )
@@ -97,6 +101,14 @@ def sweep_chart(sweep: dict[str, Any]) -> str | None:
         layers.append(base.mark_text(align="left", dx=4, dy=-6, fontSize=11).encode(
             x=alt.value(0), text="text:N"))  # fmt: skip
     return _svg(alt.layer(*layers).properties(width=620, height=300))
+
+
+def _shares(rows: list[dict[str, Any]], lines: list[dict[str, Any]]) -> list[float]:
+    """Return the range of all shares on the chart, a little wider, at most 0 to 1."""
+    values = [row["value"] for row in rows]
+    values += [line["affine"] for line in lines if line["affine"] is not None]
+    pad = 0.05 * (max(values) - min(values)) or 0.01
+    return [max(0.0, min(values) - pad), min(1.0, max(values) + pad)]
 
 
 def _cycle(length: int) -> list[str]:
@@ -120,7 +132,11 @@ def template_chart(templates: dict[str, Any]) -> str:
         alt.Chart(theme.table(rows))
         .mark_point(filled=True, size=60)
         .encode(
-            x=alt.X("value:Q", title="share of answers that differ from the reference template's"),
+            x=alt.X(
+                "value:Q",
+                title="share of answers that differ from the reference template's",
+                axis=alt.Axis(tickCount=5),
+            ),
             y=alt.Y("template:N", title=None, sort=names, axis=alt.Axis(labelLimit=260, grid=True)),
             color=alt.Color("kind:N", title=None, scale=scale),
             shape=alt.Shape("kind:N", title=None, scale=shapes),

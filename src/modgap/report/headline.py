@@ -17,7 +17,7 @@ def headline(found: dict[str, Any]) -> list[str]:
     problem = found["problems"][0]
     sentences = [
         _gap(problem, found["task"]),
-        _exact(problem),
+        _exact(problem, found["task"]),
         _approximate(problem),
         _cannot_help(problem, found["templates"]),
     ]
@@ -74,7 +74,7 @@ def _gap(problem: Row, task: Row) -> str:
     )
 
 
-def _exact(problem: Row) -> str:
+def _exact(problem: Row, task: Row) -> str:
     none = problem["closers"][0]
     exact = [r for r in problem["closers"] if r["exact"] and r["method"] != "none"]
     if problem["items"] == 1:
@@ -178,7 +178,7 @@ def _cannot_help(problem: Row, templates: Row | None) -> str:
 
 def _mean(row: Row, name: str) -> float:
     values = [noise[name] for noise in row["noises"] if noise[name] is not None]
-    return sum(values) / len(values)
+    return float(sum(values) / len(values))
 
 
 def _listed(parts: list[str]) -> str:

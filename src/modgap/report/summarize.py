@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from modgap._arrays import normalize_rows
+from modgap._arrays import to_numpy
 from modgap._validate import check_count
 from modgap.advice import advise
 from modgap.errors import ArgumentError, ClosureWarning, ModgapError
@@ -193,17 +193,11 @@ def _problem(
     rows = [study.closers[i] for i in mine]
     closures = {study.closers[i]["method"]: study.details[i].closure for i in mine}
     affine = next((row for row in rows if row["method"] == "affine"), None)
-    queries, gallery = problem.queries, problem.gallery_rows
-    if task.metric == "cosine":
-        queries, gallery = normalize_rows(queries), normalize_rows(gallery)
-    measured = measure(
-        queries, gallery, paired=problem.paired and queries.shape[0] > 1,
-        sample=_MEASURED_ROWS, seed=seed,
-    )  # fmt: skip
+    measured = _measured(problem, seed)
     share = sections.free_share(problem, task.metric)
     return {
         "name": problem.name,
-        "queries": int(queries.shape[0]),
+        "queries": int(problem.queries.shape[0]),
         "items": int(problem.gallery.shape[-2]),
         "rank": _rank(study, problem.name),
         "gap": sections.gap_figures(problem, measured, share),
@@ -217,6 +211,16 @@ def _problem(
         "sweep": sections.sweep(swept, problem.name, affine),
         "fragile": sections.fragile(study, problem, task.metric, classes),
     }
+
+
+def _measured(problem: Problem, seed: int) -> dict[str, Any]:
+    """Return all measures of the gap; rows of zeros, which have no direction, are left out."""
+    queries, gallery = to_numpy(problem.queries), to_numpy(problem.gallery_rows)
+    kept = [np.any(cloud != 0, axis=1) for cloud in (queries, gallery)]
+    if problem.paired:
+        kept = [kept[0] & kept[1]] * 2
+    queries, gallery = queries[kept[0]], gallery[kept[1]]
+    return measure(queries, gallery, paired=problem.paired, sample=_MEASURED_ROWS, seed=seed)
 
 
 def _rank(study: Study, name: str) -> int:

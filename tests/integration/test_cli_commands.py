@@ -1,0 +1,211 @@
+"""The other commands, the help, and what starting costs."""
+
+import json
+import os
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from modgap import gap, load_sample
+from modgap.cli import _inputs, _selfcheck, main, measure
+from modgap.closers import METHODS
+from modgap.dynamics import Simulation
+
+ROOT = Path(__file__).parents[2]
+COMMANDS = ("report", "measure", "close", "apply", "evaluate", "advise", "simulate", "figures",
+            "doctor")  # fmt: skip
+HEAVY = ("numpy", "scipy", "torch", "pyarrow", "altair", "jax", "faiss", "sklearn", "pandas")
+
+
+@pytest.fixture
+def modgap(capsys):
+    """A function that runs a command and returns what it printed on stdout."""
+
+    def call(*words):
+        code = main([str(word) for word in words])
+        printed = capsys.readouterr()
+        assert code == 0, printed.err
+        return printed.out
+
+    return call
+
+
+@pytest.fixture
+def pair(tmp_path):
+    sample = load_sample()
+    np.savez(tmp_path / "pair.npz", images=sample.images[:90], texts=sample.images[90:180])
+    return f"{tmp_path / 'pair.npz'}:images", f"{tmp_path / 'pair.npz'}:texts"
+
+
+def loaded_after(statement):
+    code = f"import sys; {statement}; print(*sorted(m for m in sys.modules if '.' not in m))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(done.stdout.split()) & set(HEAVY)
+
+
+def test_help_loads_nothing_heavy():
+    assert loaded_after("import modgap.cli") == set()
+    assert loaded_after("import modgap.cli.app") == set()
+    assert loaded_after("from modgap.cli import main; main(['evaluate', '--help'])") == set()
+    assert "numpy" in loaded_after("import modgap.cli, numpy")  # the test can fail
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_explains_itself_with_an_example(modgap, name):
+    text = modgap(name, "--help")
+    assert text.startswith(f"Usage: modgap {name}")
+    assert f"Examples:\n    modgap {name}" in text
+    assert "\\b" not in text
+    assert modgap(name, "-h") == text
+
+
+def test_no_command_shows_the_help_and_the_version_is_the_packages(modgap):
+    import modgap as package
+
+    assert modgap() == modgap("--help")
+    assert all(f"\n  {name} " in modgap("--help") for name in COMMANDS)
+    assert modgap("--version") == f"modgap {package.__version__}\n"
+
+
+def test_help_knows_every_method():
+    assert ", ".join(METHODS) == _inputs.METHOD_NAMES
+
+
+def test_the_reference_page_is_what_the_commands_say():
+    maker = runpy.run_path(str(ROOT / "docs" / "reference" / "make_cli.py"))
+    assert maker["COMMANDS"] == COMMANDS
+    page = (ROOT / "docs" / "reference" / "cli.md").read_text(encoding="utf-8")
+    layout = f"Laid out by typer {maker['typer_version']()};"
+    if layout not in page:
+        pytest.skip("the page was laid out by another version of typer than the one installed")
+    assert page == maker["page"](), "run python docs/reference/make_cli.py"
+
+
+def test_measure_prints_the_librarys_document(modgap, pair):
+    sample = load_sample()
+    expected = gap.measure(
+        sample.images[:90], sample.images[90:180], paired=True, sample=50, seed=4
+    )
+    found = json.loads(modgap("measure", *pair, "--paired", "--sample", 50, "--seed", 4, "--json"))
+    assert found == json.loads(json.dumps(expected))
+
+
+def test_measure_shows_every_figure_of_pairs(modgap, pair, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    table = modgap("measure", *pair, "--paired")
+    for _, name, meaning in measure.FIGURES:
+        assert name in table
+        assert meaning in table
+    assert max(map(len, table.splitlines())) <= 80
+    assert "…" not in table
+    assert "--paired measures the pairs" in modgap("measure", *pair, "--raw")
+
+
+def test_measure_takes_one_template(modgap, tmp_path):
+    sample = load_sample()
+    np.save(tmp_path / "texts.npy", sample.texts)
+    np.save(tmp_path / "images.npy", sample.images)
+    words = ("measure", tmp_path / "images.npy", tmp_path / "texts.npy", "--template", 5, "--json")
+    found = json.loads(modgap(*words))
+    expected = gap.centroid_gap(sample.images, sample.texts[5])
+    assert found["centroid_gap"] == pytest.approx(expected, abs=1e-12)
+
+
+def test_a_report_of_own_files(modgap, tmp_path):
+    sample = load_sample()
+    np.save(tmp_path / "images.npy", sample.images[:50])
+    np.save(tmp_path / "texts.npy", sample.texts[0])
+    np.save(tmp_path / "labels.npy", sample.labels[:50])
+    out = tmp_path / "page.html"
+    printed = modgap(
+        "report", tmp_path / "images.npy", tmp_path / "texts.npy",
+        "--labels", tmp_path / "labels.npy", "--methods", "none,affine", "--alphas", "0,1",
+        "--noise", "gaussian:0.022", "--out", out,
+    )  # fmt: skip
+    lines = printed.splitlines()
+    assert lines[-1] == f"Report: {out}"
+    assert 1 <= len(lines) - 1 <= 3
+    assert "<html" in out.read_text(encoding="utf-8")
+
+
+def test_a_simulation(modgap, tmp_path):
+    out = tmp_path / "run.json"
+    words = ("simulate", "--n", 12, "--dimension", 4, "--steps", 40, "--record-every", 10)
+    document = json.loads(modgap(*words, "--sigma", 0.1, "--out", out, "--json"))
+    assert document == json.loads(out.read_text())
+    assert document["step"] == [0, 10, 20, 30, 40]
+    assert document["stability"][0] is not None
+    table = modgap(*words, "--steps", 400)
+    lines = table.splitlines()
+    assert lines[0] == "15 of 41 records"
+    assert lines[16].split()[0] == "400"
+
+
+def test_simulate_has_every_setting_with_its_default(modgap):
+    from inspect import signature
+
+    from modgap.cli.simulate import simulate
+
+    parameters = signature(simulate).parameters
+    for name, value in vars(Simulation()).items():
+        assert parameters[name].default == value
+
+
+def test_figures(modgap, tmp_path):
+    out = tmp_path / "figures"
+    printed = modgap("figures", 3, "--out", out)
+    assert printed.startswith("Figure 3, ")
+    assert printed.endswith(f"Figures: {out / 'index.html'}\n")
+    made = json.loads(modgap("figures", 3, "--out", out, "--json"))
+    assert [entry["figure"] for entry in made] == [3]
+    assert (out / "figure03.svg").exists()
+
+
+def test_doctor_passes_here(modgap):
+    document = json.loads(modgap("doctor", "--json"))
+    assert all(check["passed"] for check in document["checks"])
+    assert document["versions"]["numpy"]
+    assert document["devices"] is None
+    text = modgap("doctor")
+    assert text.count("PASS  ") == len(document["checks"])
+    assert "FAIL" not in text
+
+
+def test_doctor_fails_with_exit_code_1(monkeypatch, capsys):
+    def broken():
+        raise RuntimeError("it broke")
+
+    monkeypatch.setitem(_selfcheck.CHECKS, "closures survive saving", broken)
+    assert main(["doctor"]) == 1
+    assert "FAIL  closures survive saving: RuntimeError: it broke" in capsys.readouterr().out
+
+
+def test_doctor_names_the_pip_command_of_an_absent_extra(monkeypatch, modgap):
+    from modgap.cli import doctor
+
+    monkeypatch.setitem(doctor._EXTRAS, "hf", ("no-such-package",))
+    document = json.loads(modgap("doctor", "--json"))
+    assert document["extras"]["hf"]["install"] == 'pip install "modgap[hf]"'
+    assert 'pip install "modgap[hf]"' in modgap("doctor")
+
+
+def test_a_full_disk_and_a_closed_pipe():
+    command = [sys.executable, "-m", "modgap.cli", "evaluate", "--help"]
+    if os.path.exists("/dev/full"):
+        with open("/dev/full", "w") as full:
+            done = subprocess.run(
+                command, stdout=full, stderr=subprocess.PIPE, text=True, check=False
+            )
+        assert done.returncode == 2
+        (line,) = done.stderr.splitlines()
+        assert "the disk is full" in line
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writer)
+    assert done.returncode == 0
+    assert done.stderr == ""

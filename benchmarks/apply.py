@@ -1,76 +1,94 @@
-"""Applying a closure to shards: against copying them, and against the bare matrix product."""
+"""Closing shards on disk: a shift against copying the files, a projection against the bare product."""
 
 from __future__ import annotations
 
-import itertools
 import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _harness import SEED, ratio
+from _harness import SEED, in_turns, ratio_row, row, unit_rows
 
 from modgap.io import apply_to_source, open_source
 from modgap.maps import AffineMap
 
 
-def run(quick: bool) -> list[dict[str, Any]]:
-    n, d, shards = (500, 16, 2) if quick else (50_000, 512, 4)
+def run(*, quick: bool, rounds: int | None = None) -> dict[str, Any]:
+    shards, n, d = (2, 50, 8) if quick else (4, 65_536, 512)
+    rank = 6 if quick else 400  # more than half of d: one product with the whole matrix is cheapest
     rng = np.random.default_rng(SEED)
+    center = rng.normal(size=d) * 0.04
+    axes = np.linalg.qr(rng.normal(size=(d, rank)))[0]
+    shift = AffineMap(d, shift=center)
+    projection = AffineMap(d, center=center, left=axes, right=axes.T, residual=False)
+    rounds = rounds or (1 if quick else 5)
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name) / "in"
-        folder.mkdir()
+        folder = Path(name)
+        source = folder / "in"
+        source.mkdir()
         for i in range(shards):
-            np.save(folder / f"img_emb_{i}.npy", rng.standard_normal((n, d), dtype=np.float32))
-        basis = np.linalg.qr(rng.normal(size=(d, d)))[0][:, : d // 2]
-        shift = AffineMap(d, shift=rng.normal(size=d))
-        project = AffineMap(d, left=basis, right=basis.T, residual=False, shift=rng.normal(size=d))
-        matrix = project.matrix.astype(np.float32)
-        rounds, size = (
-            (1, f"{shards} x {n} x {d}") if quick else (5, f"{shards} shards of {n} x {d} float32")
+            np.save(source / f"img_emb_{i}.npy", unit_rows(n, d, SEED + i))
+        files = sorted(source.iterdir())
+        copied = in_turns(
+            rounds,
+            copy=lambda: _copy(files, folder / "copied"),
+            shift=lambda: _apply(shift, source, folder / "shifted"),
         )
-        copied = ratio(lambda: copy(folder), lambda: applied(shift, folder), rounds)
-        bare = ratio(lambda: multiplied(folder, matrix), lambda: applied(project, folder), rounds)
-    return [
-        {
-            "work": "speed of applying a shift, over copying the shards",
-            "size": size,
-            "bar": ">= 0.7x",
-            **copied,
+        matrix = (axes @ axes.T).astype(np.float32)
+        multiplied = in_turns(
+            rounds,
+            product=lambda: _multiply(matrix, files, folder / "multiplied"),
+            projection=lambda: _apply(projection, source, folder / "projected"),
+        )
+        error = _difference(projection, files, folder / "projected")
+    rows = [
+        ratio_row(
+            "a shift applied to shards: throughput over that of copying them",
+            copied["copy"], copied["shift"], ">= 0.7",
+        ),
+        ratio_row(
+            "a projection applied to shards: throughput over read, bare product, write",
+            multiplied["product"], multiplied["projection"], ">= 0.7",
+        ),
+        row("the same: largest difference from float64", error, "<= 1e-5"),
+    ]  # fmt: skip
+    size = shards * n * d * 4 / 2**20
+    return {
+        "setting": {
+            "shards": shards,
+            "rows": n,
+            "d": d,
+            "rank": rank,
+            "mib": size,
+            "format": "npy",
         },
-        {
-            "work": "speed of applying a projection, over the bare product",
-            "size": size,
-            "bar": ">= 0.7x",
-            **bare,
-        },
-    ]
+        "rows": rows,
+        "details": {"seconds": {"shift": copied, "projection": multiplied}},
+    }
 
 
-_COUNTER = itertools.count()
-
-
-def fresh(folder: Path) -> Path:
-    """Return a new output folder, the last one gone."""
-    for old in folder.parent.glob("out*"):
-        shutil.rmtree(old)
-    out = folder.parent / f"out{next(_COUNTER)}"
+def _apply(mapping: AffineMap, source: Path, out: Path) -> None:
+    shutil.rmtree(out, ignore_errors=True)
     out.mkdir()
-    return out
+    apply_to_source(mapping, open_source(source), out, fingerprint="benchmark")
 
 
-def copy(folder: Path) -> None:
-    out = fresh(folder)
-    for path in sorted(folder.iterdir()):
-        shutil.copyfile(path, out / path.name)
+def _copy(files: list[Path], out: Path) -> None:
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir()
+    for file in files:
+        shutil.copyfile(file, out / file.name)
 
 
-def applied(fitted: AffineMap, folder: Path) -> None:
-    apply_to_source(fitted, open_source(folder), fresh(folder), fingerprint="benchmark")
+def _multiply(matrix: np.ndarray, files: list[Path], out: Path) -> None:
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir()
+    for file in files:
+        np.save(out / file.name, np.load(file) @ matrix)
 
 
-def multiplied(folder: Path, matrix: np.ndarray) -> None:
-    out = fresh(folder)
-    for path in sorted(folder.iterdir()):
-        np.save(out / path.name, np.load(path) @ matrix)
+def _difference(mapping: AffineMap, files: list[Path], out: Path) -> float:
+    rows = np.load(files[-1], mmap_mode="r")[:500].astype(np.float64)
+    done = np.load(out / files[-1].name, mmap_mode="r")[:500]
+    return float(np.abs(mapping(rows) - done).max())

@@ -1,38 +1,39 @@
-"""How long `import modgap` and `modgap --help` take."""
+"""Start-up: `import modgap` and `modgap --help`, each in a new process."""
 
 from __future__ import annotations
 
+import statistics
 import subprocess
 import sys
-from statistics import median
 from typing import Any
 
-from _harness import seconds
+from _harness import in_turns, ratio, row
 
 COMMANDS = {
-    "bare": ["-c", "pass"],
-    "import modgap": ["-c", "import modgap"],
-    "modgap --help": ["-m", "modgap.cli", "--help"],
+    "python": ["-c", "pass"],
+    "import": ["-c", "import modgap"],
+    "help": ["-c", "import sys; from modgap.cli import main; sys.exit(main(['--help']))"],
 }
-BARS = {"import modgap": 0.3, "modgap --help": 0.5}
 
 
-def run(quick: bool) -> list[dict[str, Any]]:
-    times: dict[str, list[float]] = {name: [] for name in COMMANDS}
-    for _ in range(2 if quick else 9):
-        for name, arguments in COMMANDS.items():
-            command = [sys.executable, *arguments]
-            times[name].append(
-                seconds(lambda c=command: subprocess.run(c, capture_output=True, check=True))
-            )
-    return [
-        {
-            "work": f"{name}, seconds",
-            "size": "one process",
-            "bar": f"<= {bar} s",
-            "seconds": median(times[name]),
-            "bare_python_s": median(times["bare"]),
-            "statistic": "median",
-        }
-        for name, bar in BARS.items()
+def run(*, quick: bool, rounds: int | None = None) -> dict[str, Any]:
+    rounds = rounds or (1 if quick else 15)
+    seconds = in_turns(rounds, **{name: _runner(command) for name, command in COMMANDS.items()})
+    rows = [
+        row(
+            f"`{work}`, median of {rounds} processes",
+            statistics.median(seconds[name]),
+            bar,
+            unit="s",
+            ratio=ratio(seconds[name], seconds["python"]),  # to an interpreter that does nothing
+        )
+        for work, name, bar in (
+            ("import modgap", "import", "<= 0.3"),
+            ("modgap --help", "help", "<= 0.5"),
+        )
     ]
+    return {"setting": {"processes": rounds}, "rows": rows, "details": {"seconds": seconds}}
+
+
+def _runner(command: list[str]) -> Any:
+    return lambda: subprocess.run([sys.executable, *command], check=True, capture_output=True)

@@ -1,65 +1,96 @@
-"""Render the README's table from the results: ``python benchmarks/table.py [--check]``."""
+"""Render the results as the table of the README.
+
+python benchmarks/table.py            write it between the README's two markers
+python benchmarks/table.py --check    fail if the README says something else
+"""
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
+from pathlib import Path
 from typing import Any
 
-from _harness import RESULTS, ROOT
-
+HERE = Path(__file__).parent
 START, END = "<!-- benchmarks:start -->", "<!-- benchmarks:end -->"
+ORDER = ("stability_sweep", "moments", "apply", "neighbors", "streaming", "startup")
 
 
-def table() -> str:
-    documents = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
-    lines = ["| work | size | measured | bar | holds |", "| --- | --- | --- | --- | --- |"]
-    for document in documents:
-        for row in document["rows"]:
-            value, text = measured(row)
-            lines.append(
-                f"| {row['work']} | {row['size']} | {text} | {row['bar']} | {holds(row['bar'], value)} |"
-            )
-    facts = documents[0]["machine"]
-    lines += [
-        "",
-        f"{facts['processor']}, {facts['cores']} cores, shared with other work; "
-        f"NumPy {documents[0]['versions']['numpy']}, {documents[0]['date']}.",
-    ]
-    return "\n".join(lines)
-
-
-def measured(row: dict[str, Any]) -> tuple[float, str]:
-    if "seconds" in row:
-        return row["seconds"], f"{row['seconds']:.2f} s"
-    value = row.get("speedup", row.get("ratio"))
-    text = f"{value:.2f}x" if value < 10 else f"{value:.0f}x"
-    if "largest_error" in row:
-        text += f", off by {row['largest_error']:.0e} at most"
-    if "peak_mib_beyond_inputs" in row:
-        text += f", {row['peak_mib_beyond_inputs']:.0f} MiB"
-    return value, text
-
-
-def holds(bar: str, value: float) -> str:
-    if bar.startswith("independent"):
-        return "yes" if value < 1.2 else "**no**"
-    limit = float(bar.strip("<>= xs"))
-    return "yes" if (value <= limit if bar.startswith("<") else value >= limit) else "**no**"
-
-
-def main() -> int:
-    path = ROOT / "README.md"
-    text = path.read_text()
-    before, _, rest = text.partition(START)
-    _, _, after = rest.partition(END)
-    wanted = f"{before}{START}\n{table()}\n{END}{after}"
-    if "--check" in sys.argv:
-        if wanted != text:
-            print("README.md differs from benchmarks/results; run python benchmarks/table.py")
-        return int(wanted != text)
-    path.write_text(wanted)
+def main(argv: list[str] | None = None) -> int:
+    options = _parser().parse_args(argv)
+    text = options.readme.read_text(encoding="utf-8")
+    try:
+        wanted = between_markers(text, table(load(options.results)))
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 1
+    if options.check:
+        if text != wanted:
+            print("the README's table is out of date: python benchmarks/table.py", file=sys.stderr)
+        return int(text != wanted)
+    options.readme.write_text(wanted, encoding="utf-8")
     return 0
+
+
+def load(folder: Path) -> list[dict[str, Any]]:
+    """Return the results in a folder in the order of the table."""
+    found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
+    if not found:
+        raise ValueError("no results to render: python benchmarks/run.py")
+    return sorted(found, key=lambda one: ORDER.index(one["subject"]))
+
+
+def table(results: list[dict[str, Any]]) -> str:
+    """Return the results as Markdown: a row for each measurement, and a line on the machine."""
+    lines = ["| work | measured | bar | |", "| --- | --- | --- | --- |"]
+    for result in results:
+        for row in result["rows"]:
+            holds = "holds" if row["holds"] else "**falls short**"
+            lines.append(f"| {row['work']} | {_number(row)} | {_bar(row)} | {holds} |")
+    return "\n".join([*lines, "", *_machines(results)])
+
+
+def between_markers(text: str, content: str) -> str:
+    """Return the text with `content` between the two markers."""
+    if text.count(START) != 1 or text.count(END) != 1 or text.index(END) < text.index(START):
+        raise ValueError(f"the README must hold {START} and, below it, {END}, once each")
+    before, rest = text.split(START)
+    return f"{before}{START}\n{content}\n{END}{rest.split(END)[1]}"
+
+
+def _number(row: dict[str, Any]) -> str:
+    value, unit = row["value"], row.get("unit", "")
+    if 0 < abs(value) < 1e-3:
+        return f"{value:.0e}".replace("e-0", "e-")
+    digits = 0 if abs(value) >= 20 else 1 if abs(value) >= 5 else 2
+    return f"{value:.{digits}f}{unit if unit in ('', 'x') else ' ' + unit}"
+
+
+def _bar(row: dict[str, Any]) -> str:
+    unit = row.get("unit", "")
+    return row["bar"] + (unit if unit in ("", "x") else f" {unit}")
+
+
+def _machines(results: list[dict[str, Any]]) -> list[str]:
+    """Return one sentence for each machine that took part."""
+    seen: dict[str, None] = {}
+    for result in results:
+        machine, versions = result["machine"], result["versions"]
+        seen[
+            f"{machine['cpu']}, {machine['cores']} cores, {machine['threads']} threads, "
+            f"{machine['memory_gib']:.0f} GiB; Python {versions['python']}, "
+            f"NumPy {versions['numpy']}; {result['date']}."
+        ] = None
+    return list(seen)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description="Render the results as the README's table.")
+    parser.add_argument("--check", action="store_true", help="write nothing; fail on a difference")
+    parser.add_argument("--results", type=Path, default=HERE / "results")
+    parser.add_argument("--readme", type=Path, default=HERE.parent / "README.md")
+    return parser
 
 
 if __name__ == "__main__":

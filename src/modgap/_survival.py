@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 from scipy import special
@@ -107,6 +107,16 @@ class Table:
     nodes: np.ndarray
     log_survival: np.ndarray
     log_gain: np.ndarray
+
+    @cached_property
+    def survival_columns(self) -> np.ndarray:
+        """`log_survival` as one matrix (POWERS * bins, b * t)."""
+        return _side_by_side(self.log_survival)
+
+    @cached_property
+    def gain_columns(self) -> np.ndarray:
+        """`log_gain` as one matrix (POWERS * bins, b * t)."""
+        return _side_by_side(self.log_gain)
 
     def interpolation(self, parameter: np.ndarray) -> np.ndarray:
         """Return barycentric Lagrange weights (m, b) of the nodes at each parameter value."""
@@ -234,10 +244,12 @@ def _by_poisson_count(
     k = np.arange(low_k, high_k + 1, dtype=np.float64)
     log_poisson = special.xlogy(k[None, :], half[:, None]) - half[:, None] - special.gammaln(k + 1)
     poisson = np.exp(log_poisson)
-    shape = d / 2 + k[:, None]
-    survival = poisson @ special.gammaincc(shape, t[None, :] / 2)
-    log_density = special.xlogy(shape - 1, t / 2) - t / 2 - special.gammaln(shape) - math.log(2)
-    return survival[where], (poisson @ np.exp(log_density))[where]
+    shape, x = d / 2 + k[:, None], t[None, :] / 2
+    # One count more adds x^shape e^-x / Gamma(shape + 1) to the survival: all terms are positive.
+    step = np.exp(special.xlogy(shape, x) - x - special.gammaln(shape + 1))
+    survival = np.cumsum(np.vstack([special.gammaincc(shape[:1], x), step[:-1]]), axis=0)
+    density = step * shape / (2 * x)
+    return (poisson @ survival)[where], (poisson @ density)[where]
 
 
 def _by_other_directions(
@@ -302,6 +314,11 @@ def _cubic_fit() -> tuple[np.ndarray, np.ndarray]:
     """Return positions within a bin, and the matrix from values there to cubic coefficients."""
     within = 0.5 * np.cos((2 * np.arange(POWERS) + 1) * math.pi / (2 * POWERS))
     return within, np.linalg.inv(np.vander(within, POWERS, increasing=True))
+
+
+def _side_by_side(tables: np.ndarray) -> np.ndarray:
+    b, rows, t = tables.shape
+    return np.ascontiguousarray(np.moveaxis(tables, 0, 1)).reshape(rows, b * t)
 
 
 def _coefficients(values: np.ndarray, fit: np.ndarray) -> np.ndarray:

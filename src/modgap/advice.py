@@ -69,7 +69,8 @@ def advise(
 
     * Noise on the queries alone: closing cannot help, exact closers keep every decision whatever it
       is.
-    * The same answers wanted, and the gallery spans less than the space (r < d): `affine`.
+    * The same answers wanted, and the gallery spans less than the space (r < d): `affine`; where it
+      would make them less stable, as it can under cosine, the most stable exact closer.
     * The same answers wanted, and r = d: `recenter`, since no direction is free.
     * Answers may change: the closer with the highest retention on a held-out half of the queries,
       the other half having fitted it; agreement is reported beside it.
@@ -120,6 +121,8 @@ def _affine(
     names = ("none", "affine") if task.metric == "ip" else ("none", "affine", "scaled")
     study = _first_problem(task, names, noises, draws, seed)
     none, affine = study.closers[:2]
+    if _stability(affine) < _stability(none):
+        return _not_affine(task, study, rank)
     text = (
         f"Use affine: project the queries onto the affine hull of the gallery ({rank} of {width} "
         f"dimensions). Every noise-free answer stays as it is; on these data {_share(affine['agreement'])} "
@@ -132,6 +135,32 @@ def _affine(
     return Advice(
         "affine", {}, text, f"{command} --out closure.safetensors", _evidence(study, rank)
     )
+
+
+def _not_affine(task: Task, study: Study, rank: int) -> Advice:
+    """Under cosine the exact closers lead to Euclidean distances, which noise may hurt more."""
+    none, affine = study.closers[:2]
+    best = max((row for row in study.closers if row["exact"]), key=_stability)
+    method = best["method"]
+    text = (
+        f"{_compare(none, affine)} So affine would make answers less stable here: decisions by "
+        f"{task.metric} already ignore what it removes, and it leads to Euclidean distances, where the "
+        "noise counts for more. "
+    )
+    if method == "none":
+        text += (
+            "Leave the embeddings as they are; every exact closer that was tried is less stable."
+        )
+        return Advice("none", {}, text, "modgap report QUERIES GALLERY", _evidence(study, rank))
+    text += f"Use {method}, which keeps every answer too. {_compare(none, best)}"
+    command = (
+        f"modgap close --queries QUERIES --gallery GALLERY --metric {task.metric} --method {method}"
+    )
+    return Advice(method, {}, text, f"{command} --out closure.safetensors", _evidence(study, rank))
+
+
+def _stability(row: dict[str, Any]) -> float:
+    return float(np.mean([noise["stability"] for noise in row["noises"]])) if row["noises"] else 1.0
 
 
 def _full_rank(task: Task, noises: Sequence[Noise], rank: int, draws: int, seed: int) -> Advice:

@@ -330,14 +330,17 @@ def _features(
     xp = namespace(y)
     q, length = y.shape[0], grid.bins
     total: list[Any] = [None] * _survival.POWERS
+    first_bins = xp.expand_dims(asarray_like(np.arange(q) * length, y), axis=1)
+    zero = xp.zeros_like(scale)
     for loss in problem.blocks(rows, y, elements):
-        offset = xp.clip((loss - origin) * scale, min=0.0)
-        row_of, column_of = xp.nonzero(offset < grid.stop)
-        offset = xp.reshape(offset, (-1,))
-        if row_of.shape[0] < offset.shape[0]:
-            offset = offset[row_of * loss.shape[1] + column_of]
+        offset = (loss - origin) * scale
+        offset = xp.reshape(xp.where(offset > 0, offset, zero), (-1,))
+        first = xp.reshape(xp.broadcast_to(first_bins, loss.shape), (-1,))
+        (inside,) = xp.nonzero(offset < grid.stop)
+        if inside.shape[0] < offset.shape[0]:
+            offset, first = xp.take(offset, inside), xp.take(first, inside)
         index, place = _place(offset, grid)
-        index = index + row_of * length
+        index = index + first
         power = None
         for exponent in range(_survival.POWERS):
             sums = xp.astype(bincount(index, power, q * length), xp.float64)
@@ -393,18 +396,22 @@ def _apply_table(
     b, rows, t = table.log_survival.shape
     q, k = bins.shape
     weights = asarray_like(table.interpolation(parameter), features)
-    survival = asarray_like(np.moveaxis(table.log_survival, 0, 1).reshape(rows, b * t), features)
-    gain = asarray_like(np.moveaxis(table.log_gain, 0, 1).reshape(rows, b * t), features)
-    shared = xp.matmul(features, survival)
+    survival = asarray_like(table.survival_columns, features)
+    gain = asarray_like(table.gain_columns, features)
     length = rows // _survival.POWERS
+
+    def at_parameter(values: Array) -> Array:
+        """Interpolate between the nodes: (q, b * t) to (q, t)."""
+        if b == 1:
+            return values
+        return xp.sum(xp.reshape(values, (q, b, t)) * xp.expand_dims(weights, axis=2), axis=1)
+
+    shared = at_parameter(xp.matmul(features, survival))
     out = []
     for target in range(k):
-        exponent = shared
-        power = xp.ones_like(place[:, target])
-        for p in range(_survival.POWERS):
-            row = xp.take(gain, bins[:, target] + p * length, axis=0)
-            exponent = exponent + row * xp.expand_dims(power, axis=1)
-            power = power * place[:, target]
-        exponent = xp.sum(xp.reshape(exponent, (q, b, t)) * xp.expand_dims(weights, axis=2), axis=1)
-        out.append(xp.sum(xp.exp(exponent), axis=1))
+        x = xp.expand_dims(place[:, target], axis=1)
+        own = xp.zeros_like(x)
+        for p in reversed(range(_survival.POWERS)):  # Horner
+            own = own * x + xp.take(gain, bins[:, target] + p * length, axis=0)
+        out.append(xp.sum(xp.exp(shared + at_parameter(own)), axis=1))
     return xp.stack(out, axis=1)

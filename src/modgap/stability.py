@@ -101,7 +101,7 @@ def stability(
     >>> import numpy as np
     >>> outcome = stability(np.array([[1.0, 0.0]]), np.eye(2), Gaussian(0.5))
     >>> outcome.estimator, outcome.stability.round(4).tolist()
-    ('exact', [0.9063])
+    ('exact', [0.9323])
     """
     from modgap._validate import check_indices
 

@@ -132,6 +132,23 @@ def test_a_report_of_own_files(modgap, tmp_path):
     assert "<html" in out.read_text(encoding="utf-8")
 
 
+def test_a_report_of_names_that_no_encoding_holds(modgap, tmp_path):
+    sample = load_sample()
+    images = tmp_path / "caf\udce9.npy"  # how Python spells a file name that is no UTF-8
+    np.save(images, sample.images[:30])
+    np.save(tmp_path / "texts.npy", sample.texts[:2])
+    (tmp_path / "classes.json").write_text(json.dumps(["\ud800", *sample.classes[1:]]))
+    (tmp_path / "templates.json").write_text(json.dumps(["\ud800", "\x1b"]))
+    out = tmp_path / "page.html"
+    printed = modgap(
+        "report", images, tmp_path / "texts.npy", "--classes", tmp_path / "classes.json",
+        "--templates", tmp_path / "templates.json", "--methods", "none,affine", "--alphas", "0,1",
+        "--noise", "gaussian:0.022", "--out", out,
+    )  # fmt: skip
+    assert f"Report: {out}" in printed
+    assert "caf\\udce9.npy" in out.read_text(encoding="utf-8")
+
+
 def test_a_simulation(modgap, tmp_path):
     out = tmp_path / "run.json"
     words = ("simulate", "--n", 12, "--dimension", 4, "--steps", 40, "--record-every", 10)

@@ -197,6 +197,20 @@ def test_saved_closures_stand_among_methods(files, modgap):
     )
 
 
+def test_a_closure_of_another_gallery_is_not_called_exact(files, modgap):
+    sample = load_sample()
+    np.save(files / "images.npy", sample.images)
+    inputs = ("--queries", files / "images.npy", "--gallery", files / "texts.npy")
+    closure = files / "closure.safetensors"
+    modgap("close", *inputs, "--template", 0, "--out", closure)
+    words = ("evaluate", *inputs, "--methods", closure, "--noise", "none", "--json")
+    own, other, _ = json.loads(modgap(*words))["closers"]
+    assert own["exact"]
+    assert own["agreement"] == 1
+    assert not other["exact"]
+    assert other["agreement"] < 1
+
+
 def test_the_table_fits_80_columns_and_cuts_no_figure(files, modgap, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     methods = [name for name in METHODS if name != "procrustes"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -10,7 +12,7 @@ from modgap.advice import advise
 from modgap.errors import ArgumentError
 from modgap.noise import Bins, Gaussian
 from modgap.study import evaluate
-from modgap.tasks import MixedRetrieval, ZeroShot
+from modgap.tasks import MixedRetrieval, PairedRetrieval, ZeroShot
 
 RNG = np.random.default_rng(5)
 
@@ -65,3 +67,15 @@ def test_a_mixed_gallery_is_judged_by_what_it_answers_rightly() -> None:
 def test_unknown_wishes_are_refused() -> None:
     with pytest.raises(ArgumentError, match="`answers` must be one of same, may-change; got 'any'"):
         advise(load_sample().task(), answers="any")
+
+
+def test_where_affine_would_hurt_another_exact_closer_is_named(real_data: Any) -> None:
+    images = real_data("coco_clip_vitb16", "images.npy")
+    texts = real_data("coco_clip_vitb16", "texts.npy")
+    task = PairedRetrieval(images, texts, metric="cosine")
+    advice = advise(task, [Gaussian(0.022)], draws=20)
+    rows = {row["method"]: row for row in advice.evidence["closers"]}
+    assert rows["affine"]["stability"] < rows["none"]["stability"]
+    exact = [row for row in rows.values() if row["exact"]]
+    assert advice.method == max(exact, key=lambda row: row["stability"])["method"]
+    assert "less stable" in advice.text

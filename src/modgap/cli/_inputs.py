@@ -178,6 +178,7 @@ def load_task(
     from modgap import tasks
     from modgap._validate import check_metric
     from modgap.io import read_array, read_labels, read_strings
+    from modgap.io._guard import shown
 
     check_metric(metric)
     _check_kind(labels, paired, owners, answers, companions, partners)
@@ -187,7 +188,7 @@ def load_task(
     if labels is None and (paired or owners or companions):
         right = one_gallery(right, gallery, template)
         return _retrieval(left, right, owners, companions, partners, metric)
-    names = None if templates is None else read_strings(templates)
+    names = None if templates is None else [shown(name) for name in read_strings(templates)]
     check_classes(classes, right)
     found = None if labels is None else _label_rows(labels, classes)
     return tasks.ZeroShot(left, right, found, metric=metric, template=template, templates=names)

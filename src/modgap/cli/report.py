@@ -83,6 +83,7 @@ def report(
         read_classes,
     )
     from modgap.errors import ArgumentError
+    from modgap.io._guard import shown
 
     if (queries is None) != (gallery is None):
         raise ArgumentError("give both QUERIES and GALLERY, or neither for the sample")
@@ -99,7 +100,7 @@ def report(
         _refuse(labels, paired, owners, answers, companions, partners, classes, templates)
         task, title, names = _sample(template, metric)
     else:
-        title, names = f"{queries} against {gallery}", read_classes(classes)
+        title, names = f"{shown(queries)} against {shown(gallery)}", read_classes(classes)
         task = load_task(
             queries,
             gallery,
@@ -114,9 +115,16 @@ def report(
             classes=names,
             templates=templates,
         )
+    printable = None if names is None else [shown(name) for name in names]
     with progress("reporting", unit="draws", shown=not json) as advance:
         summary = report_module.summarize(
-            task, title=title, classes=names, draws=draws, seed=seed, progress=advance, **settings
+            task,
+            title=title,
+            classes=printable,
+            draws=draws,
+            seed=seed,
+            progress=advance,
+            **settings,
         )
         written = report_module.write_report(summary, target)
     if json:

@@ -24,6 +24,7 @@ HEIGHT = 0.15
 DISTANCES = (0.0, 0.5, 1.0, 2.0, 3.0, 4.0)
 _LABELS = np.array([[0.0, 0.5], [0.0, -0.5]])
 _LINES = 25
+_REACH = (-0.6, 4.4)
 _REAL_SIGMA = 0.022
 
 
@@ -88,54 +89,53 @@ def _real(data: Labelled) -> dict[str, Any]:
 
 
 def _chart(numbers: dict[str, Any]) -> Any:
+    both = theme.altair().vconcat(_plane(numbers), _real_chart(numbers["real"]))
+    return both.resolve_scale(color="independent", shape="independent")
+
+
+def _plane(numbers: dict[str, Any]) -> Any:
+    """Return the boundaries under noise, and the queries with their chance to flip over them."""
     alt = theme.altair()
-    reach = (-0.6, 4.4)
     x = alt.X(
         "a:Q",
         title="distance from the labels",
         axis=alt.Axis(values=[0, 1, 2, 3, 4]),
-        scale=alt.Scale(domain=list(reach), nice=False),
+        scale=alt.Scale(domain=list(_REACH), nice=False),
     )
     y = alt.Y("b:Q", title=None, scale=alt.Scale(domain=[-1.1, 1.1]))
-    turned = [
-        {"line": i, "a": a, "b": line["height"] + line["slope"] * a}
-        for i, line in enumerate(numbers["boundaries"])
-        for a in reach
-    ]
-    rules = alt.Chart(theme.table(turned)).mark_line(
-        color=theme.MUTED, opacity=0.45, strokeWidth=1, clip=True
-    )
-    calm = alt.Chart(theme.table([{"a": a, "b": 0.0} for a in reach])).mark_line(
-        color=theme.INK, strokeWidth=2
-    )
-    labels = alt.Chart(
-        theme.table([{"a": float(p[0]), "b": float(p[1])} for p in numbers["labels"]])
-    )
     points = [
         {"a": float(q[0]), "b": float(q[1]), "flip": float(f), "text": f"{f:.2f}"}
         for q, f in zip(numbers["queries"], numbers["flips"], strict=True)
     ]
-    dots = alt.Chart(theme.table(points))
-    color = alt.Color(
-        "flip:Q", title="chance to flip", scale=alt.Scale(scheme="viridis", domain=[0, 0.5])
+    dots = alt.Chart(theme.table(points)).encode(x=x, y=y)
+    shades = alt.Scale(scheme="viridis", domain=[0, 0.5])
+    circles = dots.mark_point(filled=True, size=120, opacity=1, stroke=theme.INK)
+    layers = alt.layer(
+        *(chart.encode(x=x, y=y) for chart in _lines(numbers)),
+        circles.encode(color=alt.Color("flip:Q", title="chance to flip", scale=shades)),
+        dots.mark_text(dy=-14, fontSize=12, fontWeight=600).encode(text="text:N"),
     )
-    plane = alt.layer(
-        rules.encode(x=x, y=y, detail="line:N"),
-        calm.encode(x=x, y=y),
-        labels.mark_point(
-            filled=True, size=160, shape="diamond", color=theme.GALLERY, opacity=1
-        ).encode(x=x, y=y),
-        dots.mark_point(filled=True, size=120, opacity=1, stroke=theme.INK).encode(
-            x=x, y=y, color=color
-        ),
-        dots.mark_text(dy=-14, fontSize=12, fontWeight=600).encode(x=x, y=y, text="text:N"),
-    ).properties(
-        width=640,
-        height=230,
-        title="Boundary under noise (grey), labels (diamonds), and chance to flip",
-    )
-    both = alt.vconcat(plane, _real_chart(numbers["real"]))
-    return both.resolve_scale(color="independent", shape="independent")
+    title = "Boundary under noise (grey), labels (diamonds), and chance to flip"
+    return layers.properties(width=640, height=230, title=title)
+
+
+def _lines(numbers: dict[str, Any]) -> list[Any]:
+    """Return the turned boundaries, the boundary at rest, and the two labels."""
+    alt = theme.altair()
+    turned = [
+        {"line": i, "a": a, "b": line["height"] + line["slope"] * a}
+        for i, line in enumerate(numbers["boundaries"])
+        for a in _REACH
+    ]
+    rules = alt.Chart(theme.table(turned)).encode(detail="line:N")
+    calm = alt.Chart(theme.table([{"a": a, "b": 0.0} for a in _REACH]))
+    labels = [{"a": float(p[0]), "b": float(p[1])} for p in numbers["labels"]]
+    marks = alt.Chart(theme.table(labels))
+    return [
+        rules.mark_line(color=theme.MUTED, opacity=0.45, strokeWidth=1, clip=True),
+        calm.mark_line(color=theme.INK, strokeWidth=2),
+        marks.mark_point(filled=True, size=160, shape="diamond", color=theme.GALLERY, opacity=1),
+    ]
 
 
 def _real_chart(real: list[dict[str, Any]]) -> Any:

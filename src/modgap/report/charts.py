@@ -79,7 +79,7 @@ def sweep_chart(sweep: dict[str, Any]) -> str | None:
         x=alt.X(
             "alpha:Q",
             title="alpha, the share of the gap that is closed",
-            axis=alt.Axis(values=sorted(sweep["alphas"]), format="~g"),
+            axis=alt.Axis(values=sorted(sweep["alphas"]), format=".4~g"),
             scale=alt.Scale(nice=False),
         ),
         y=alt.Y(
@@ -91,16 +91,27 @@ def sweep_chart(sweep: dict[str, Any]) -> str | None:
         shape=alt.Shape("line:N", title=None, scale=alt.Scale(domain=names)),
     )
     layers = [drawn.mark_line(strokeWidth=2), drawn.mark_point(filled=True, size=55)]
-    levels = [{"value": line["affine"], "line": f"stability, {said(line['noise'])}", "text": "affine"}
-              for line in sweep["lines"] if line["affine"] is not None]  # fmt: skip
-    if levels:
-        base = alt.Chart(theme.table(levels)).encode(
-            y="value:Q", color=alt.Color("line:N", scale=scale, title=None)
-        )
-        layers.append(base.mark_rule(strokeDash=[5, 4], strokeWidth=1.5))
-        layers.append(base.mark_text(align="left", dx=4, dy=-6, fontSize=11).encode(
-            x=alt.value(0), text="text:N"))  # fmt: skip
+    layers += _levels(sweep["lines"], scale)
     return _svg(alt.layer(*layers).properties(width=620, height=300))
+
+
+def _levels(lines: list[dict[str, Any]], scale: Any) -> list[Any]:
+    """Return the level of `affine` under each noise, as dashed rules with their name."""
+    alt = theme.altair()
+    rows = [
+        {"value": line["affine"], "line": f"stability, {said(line['noise'])}", "text": "affine"}
+        for line in lines
+        if line["affine"] is not None
+    ]
+    if not rows:
+        return []
+    color = alt.Color("line:N", scale=scale, title=None)
+    base = alt.Chart(theme.table(rows)).encode(y="value:Q", color=color)
+    names = base.mark_text(align="left", dx=4, dy=-6, fontSize=11)
+    return [
+        base.mark_rule(strokeDash=[5, 4], strokeWidth=1.5),
+        names.encode(x=alt.value(0), text="text:N"),
+    ]
 
 
 def _shares(rows: list[dict[str, Any]], lines: list[dict[str, Any]]) -> list[float]:

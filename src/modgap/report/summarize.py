@@ -24,7 +24,7 @@ from modgap.tasks import Problem, Task
 
 __all__ = ["summarize"]
 
-METHODS = ("none", "recenter", "orthogonal", "affine", "mean-shift", "center")
+METHODS = ("none", "recenter", "orthogonal", "affine", "scaled", "mean-shift", "center")
 ALPHAS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
 NOISES = (Gaussian(0.022), Gaussian(0.04), Bins(16))
 _MEASURED_ROWS = 1000
@@ -171,9 +171,13 @@ def _query_noise(
     seed: int,
     progress: Progress | None,
 ) -> Study:
-    """Evaluate the same closers with the first Gaussian noise put on the queries instead."""
+    """Evaluate the same closers with the first Gaussian noise put on the queries instead.
+
+    `scaled` is left out: it makes queries longer, so noise of a fixed size looks smaller beside them.
+    """
     gaussian = next((n for n in noises if isinstance(n, Gaussian)), Gaussian(0.022))
-    names = list(dict.fromkeys(row["method"] for row in study.closers))
+    methods = dict.fromkeys(row["method"] for row in study.closers)
+    names = [method for method in methods if method != "scaled"]
     noise = replace(gaussian, variance=None, side="queries")
     return evaluate(task, names, (1.0,), [noise], draws=min(draws, _QUERY_DRAWS), seed=seed,
                     progress=progress)  # fmt: skip

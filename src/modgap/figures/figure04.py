@@ -21,7 +21,7 @@ CLAIM = (
 )
 #: Steps between the pictures; the paper's own are not known.
 STAGES = (0, 200, 1500, 6000)
-_LOSS, _RATIO, _ALIGNED = 0.05, 0.01, 0.99
+_LOSS, _RATIO, _ALIGNED, _STILL = 0.05, 0.01, 0.99, 0.01
 
 
 def figure(
@@ -45,8 +45,7 @@ def figure(
 
 
 def _told(run: dict[str, Any], steps: int) -> str:
-    end, before = run["end"], run["records"][-11 if len(run["records"]) > 11 else 0]
-    fall = (before["gap"] - end["gap"]) / before["gap"]
+    end, before, fall = run["end"], _late(run), _late_fall(run)
     still = (
         "stands still"
         if abs(fall) < 1e-3
@@ -60,11 +59,24 @@ def _told(run: dict[str, Any], steps: int) -> str:
     )
 
 
+def _late(run: dict[str, Any]) -> dict[str, Any]:
+    """Return the record ten before the last."""
+    records: list[dict[str, Any]] = run["records"]
+    return records[-11 if len(records) > 11 else 0]
+
+
+def _late_fall(run: dict[str, Any]) -> float:
+    """Return the share of the gap that the last ten records lose."""
+    before: float = _late(run)["gap"]
+    return (before - float(run["end"]["gap"])) / before
+
+
 def _checks(run: dict[str, Any]) -> dict[str, bool]:
     end = run["end"]
     return {
         "loss": end["loss"] < _LOSS,
         "gap": run["separated"],
+        "converged": abs(_late_fall(run)) < _STILL,
         "orthogonal": end["variance_ratio"] < _RATIO,
         "aligned": end["aligned"] >= _ALIGNED,
     }

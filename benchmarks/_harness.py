@@ -86,10 +86,13 @@ def blas_threads() -> int:
     return max(counts, default=1)
 
 
-def in_turns(rounds: int, **sides: Callable[[], Any]) -> dict[str, list[float]]:
+def in_turns(
+    rounds: int, *, warm_up: bool = True, **sides: Callable[[], Any]
+) -> dict[str, list[float]]:
     """Time the sides in turns and return seconds per side and round, after one unmeasured round."""
-    for side in sides.values():
-        side()
+    if warm_up:
+        for side in sides.values():
+            side()
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(rounds):
         for name, side in sides.items():

@@ -548,8 +548,3 @@ def embed_texts(model: DualEncoder, captions: Captions) -> Tensor:
     everything = torch.arange(len(model.tokens), device=model.tokens.device)
     texts = model.embed_captions(everything)
     return texts.reshape(len(captions.templates), len(captions.classes), -1)
-
-
-def zero_shot(images: Tensor, texts: Tensor, labels: Tensor) -> float:
-    """Share of images (n, d) whose nearest class text of (c, d), by distance, is their own."""
-    return float((torch.cdist(images, texts).argmin(1) == labels).float().mean())

@@ -166,9 +166,9 @@ def check_paired(
 
 
 def check_indices(
-    x: Any, name: str, *, rows: int, below: int, rows_of: str = "queries"
+    x: Any, name: str, *, rows: int, below: int, low: int = 0, rows_of: str = "queries"
 ) -> np.ndarray:
-    """Return labels on the host: shape (rows,), integers in [0, below).
+    """Return labels on the host: shape (rows,), integers in [low, below).
 
     Raises
     ------
@@ -185,12 +185,13 @@ def check_indices(
             f"`{name}` must have one entry per row of `{rows_of}`; got {values.shape[0]} for {rows}"
         )
     if not np.issubdtype(values.dtype, np.integer):
-        if not np.issubdtype(values.dtype, np.floating) or not np.all(values == np.floor(values)):
+        floats = np.issubdtype(values.dtype, np.floating)
+        if not floats or not np.isfinite(values).all() or (values != np.floor(values)).any():
             raise DataError(f"`{name}` must hold integer indices; got {values.dtype}")
-        values = values.astype(np.int64)
-    if values.size and (values.min() < 0 or values.max() >= below):
+    if values.size and (values.min() < low or values.max() >= below):
         raise DataError(
-            f"`{name}` must lie in [0, {below}); got values from {values.min()} to {values.max()}"
+            f"`{name}` must lie in [{low}, {below}); got values from {values.min():g} "
+            f"to {values.max():g}"
         )
     return values.astype(np.int64)
 

@@ -87,10 +87,10 @@ def win_probability(
     sigmas = check_sigmas(sigmas)
     chosen = _check_targets(targets, queries.shape[0], gallery.shape[0])
     leaders = nearest(queries, gallery, metric=metric).indices[:, 0]
-    items = as_float64(gallery)
+    queries, items = _about_mean(queries, gallery, metric)
 
     def own_items(rows: slice, columns: Array) -> Array:
-        return gather_rows(gallery, columns)
+        return gather_rows(items, columns)
 
     def blocks(rows: slice, y: Array, elements: int) -> Iterator[Array]:
         width = max(1, min(items.shape[0], elements // max(1, y.shape[0])))
@@ -121,23 +121,25 @@ def candidate_win_probability(
     chosen = _check_targets(targets, queries.shape[0], candidates.shape[1])
     leaders = nearest_candidates(queries, candidates, metric=metric).indices[:, 0]
     xp = namespace(queries)
+    queries, items = _about_mean(queries, candidates, metric)
 
     def own_items(rows: slice, columns: Array) -> Array:
-        block = candidates[rows, :, :]
+        block = items[rows, :, :]
         place = xp.broadcast_to(xp.expand_dims(columns, axis=-1), (*columns.shape, block.shape[2]))
         return xp.take_along_axis(block, place, axis=1)
 
     def blocks(rows: slice, y: Array, elements: int) -> Iterator[Array]:
-        own = as_float64(candidates[rows, :, :])
+        own = items[rows, :, :]
         if metric == "ip":
             yield -xp.sum(own * xp.expand_dims(y, axis=1), axis=-1)
         else:
             step = own - xp.expand_dims(y, axis=1)
             yield xp.sum(step * step, axis=-1)
 
-    items = candidates.shape[1]
-    largest = _largest(candidates)
-    problem = _Problem(queries, items, metric, leaders, own_items, blocks, largest, shared=False)
+    largest = _largest(items)
+    problem = _Problem(
+        queries, items.shape[1], metric, leaders, own_items, blocks, largest, shared=False
+    )
     probability = _solve(problem, asarray_like(chosen, queries), sigmas)
     return probability if np.ndim(targets) == 2 else probability[:, :, 0]
 
@@ -150,9 +152,19 @@ def check_sigmas(sigmas: Sequence[float]) -> list[float]:
     return values
 
 
+def _about_mean(queries: Array, items: Array, metric: str) -> tuple[Array, Array]:
+    """Return both in float64; for distances about the items' mean, where squares keep their digits."""
+    queries, items = as_float64(queries), as_float64(items)
+    if metric == "ip":
+        return queries, items
+    xp = namespace(items)
+    pivot = xp.mean(items, axis=tuple(range(items.ndim - 1)))
+    return queries - pivot, items - pivot
+
+
 def _largest(items: Array) -> float:
     xp = namespace(items)
-    return float(xp.max(row_norms(as_float64(items)))) ** 2
+    return float(xp.max(row_norms(items))) ** 2
 
 
 def _check_targets(targets: Any, rows: int, items: int) -> np.ndarray:
@@ -161,11 +173,11 @@ def _check_targets(targets: Any, rows: int, items: int) -> np.ndarray:
         raise ShapeError(
             f"`targets` must have shape (m,) or (m, k) for {rows} queries; got {values.shape}"
         )
-    values = values.reshape(rows, -1)
-    columns = [
-        check_indices(column + 1, "targets", rows=rows, below=items + 1) - 1 for column in values.T
-    ]
-    return np.stack(columns, axis=1)
+    if values.ndim == 2 and values.shape[1] == 0:
+        raise ShapeError(f"`targets` must have at least one column; got {values.shape}")
+    columns = values.reshape(rows, -1)
+    flat = check_indices(columns.reshape(-1), "targets", rows=columns.size, below=items, low=-1)
+    return flat.reshape(columns.shape)
 
 
 @dataclass(frozen=True)
@@ -237,7 +249,7 @@ def _within_reach(problem: _Problem, sigmas: list[float]) -> list[float]:
     """
     longest = float(namespace(problem.queries).max(row_norms(as_float64(problem.queries))))
     size = max(longest, problem.largest**0.5) or 1.0
-    return [min(max(sigma, 1e-12 * size), 1e12 * size) if sigma > 0 else sigma for sigma in sigmas]
+    return [min(max(sigma, 1e-10 * size), 1e12 * size) if sigma > 0 else sigma for sigma in sigmas]
 
 
 def _leader_loss(problem: _Problem, rows: slice) -> Array:

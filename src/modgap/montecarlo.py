@@ -28,7 +28,7 @@ from modgap._arrays import (
 from modgap.neighbors import nearest, nearest_candidates
 from modgap.noise import Gaussian, Uniform
 
-__all__ = ["Sampled", "System", "sample_decisions"]
+__all__ = ["Sampled", "System", "first_copies", "sample_decisions"]
 
 _SCORE_ELEMENTS = 1 << 23
 
@@ -108,7 +108,7 @@ def sample_decisions(
     wins = [[np.zeros(t.shape) for _ in noises] for t in targets]
     draw_sums = np.zeros((len(systems), len(noises), draws))
     bases, groups = _groups(systems, side)
-    copies = [_first_copies(system.gallery) if side == "queries" else None for system in systems]
+    copies = [first_copies(system.gallery) if side == "queries" else None for system in systems]
     for rows in block_slices(
         m, 1, elements=max(1, _SCORE_ELEMENTS // (items * (2 + len(systems))))
     ):
@@ -201,7 +201,7 @@ def _no_shift(still: Array) -> Array:
     return xp.zeros_like(xp.reshape(still, (-1, still.shape[-1]))[0, :])
 
 
-def _first_copies(gallery: Array) -> np.ndarray | None:
+def first_copies(gallery: Array) -> np.ndarray | None:
     """Return, per item, the lowest index of an equal one (of the same query); None if all differ.
 
     Copies tie whatever the noise on the queries, but products round them apart.

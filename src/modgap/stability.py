@@ -23,7 +23,7 @@ from modgap._validate import check_choice, check_clouds, check_count, check_metr
 from modgap.errors import ArgumentError
 from modgap.gaussian import EXACT_METRICS, candidate_win_probability, win_probability
 from modgap.maps import Closure
-from modgap.montecarlo import System, sample_decisions
+from modgap.montecarlo import System, first_copies, sample_decisions
 from modgap.neighbors import nearest, nearest_candidates
 from modgap.noise import Gaussian, Noise, Uniform
 
@@ -247,7 +247,8 @@ def certified_radius(
 
     Gallery: every item may move by r, each its own way. Euclidean: (d_2 - d_1) / 2; inner product:
     (s_1 - s_2) / (2 |y|). Queries: the distance to the nearest plane between the decision and another
-    item. Ties give 0; a gallery of one item gives infinity.
+    item. Ties give 0; a gallery of one item gives infinity, and so do queries where all items are
+    equal, since the first of equal items wins wherever the query lies.
 
     Parameters
     ----------
@@ -299,24 +300,35 @@ def certified_radius(
 def _query_radius(queries: Array, gallery: Array, metric: str) -> Array:
     """Distance to the nearest bisecting plane, blockwise over queries."""
     xp = namespace(queries)
-    items = as_float64(gallery)
+    decided = nearest(queries, gallery, metric=metric).indices[:, 0]
+    copies = first_copies(gallery)
+    if copies is not None:  # between two equal items lies no plane
+        firsts, place = np.unique(copies[0], return_inverse=True)
+        gallery = xp.take(gallery, asarray_like(firsts, decided), axis=0)
+        decided = xp.take(asarray_like(place, decided), decided)
+    queries, items = as_float64(queries), as_float64(gallery)
     if metric == "cosine":
         items = normalize_rows(items)
-    decided = nearest(queries, gallery, metric=metric).indices[:, 0]
+    pivot = xp.mean(items, axis=0)  # only differences of items matter: they keep their digits
+    items = items - pivot
     squared = xp.sum(items * items, axis=1)
+    if metric == "euclidean":
+        queries = queries - pivot
+    every = xp.expand_dims(asarray_like(np.arange(items.shape[0]), decided), axis=0)
     found = []
-    for rows in block_slices(queries.shape[0], gallery.shape[0]):
-        y, column = as_float64(queries[rows, :]), decided[rows]
+    for rows in block_slices(queries.shape[0], items.shape[0]):
+        y, column = queries[rows, :], decided[rows]
         own = gather_rows(items, column)
         own_squared = xp.expand_dims(xp.take(squared, column), axis=1)
-        scores = xp.matmul(y, items.T)
-        ahead = xp.expand_dims(xp.sum(y * own, axis=1), axis=1) - scores
+        ahead = xp.expand_dims(xp.sum(y * own, axis=1), axis=1) - xp.matmul(y, items.T)
         if metric == "euclidean":
             ahead = ahead - 0.5 * (own_squared - squared[None, :])
-        between = own_squared + squared[None, :] - 2 * xp.matmul(own, items.T)
-        every = asarray_like(np.arange(gallery.shape[0]), column)
-        same = (xp.expand_dims(column, axis=1) == every[None, :]) | (between <= 0)
-        width = xp.sqrt(xp.where(same, xp.ones_like(between), between))
-        radius = xp.where(same, xp.full_like(between, float("inf")), ahead / width)
+        both = own_squared + squared[None, :]
+        between = both - 2 * xp.matmul(own, items.T)
+        close = between <= 1e-12 * both  # rounding hides how close: no radius is safe but 0
+        width = xp.sqrt(xp.where(close, xp.ones_like(between), between))
+        radius = xp.where(close, xp.zeros_like(between), ahead / width)
+        same = xp.expand_dims(column, axis=1) == every
+        radius = xp.where(same, xp.full_like(radius, xp.inf), radius)
         found.append(xp.clip(xp.min(radius, axis=1), min=0.0))
     return xp.concat(found)

@@ -94,13 +94,11 @@ def leaders(queries, gallery, metric):
 # --- Against quadrature ----------------------------------------------------------------------------
 
 SIGMAS = (1e-3, 0.01, 0.1, 0.5)
-GRID = [(d, n, SIGMAS) for d in (2, 3, 8, 64, 512, 1024) for n in (2, 10, 100)]
-GRID += [(d, 1000, (0.01, 0.5)) for d in (2, 64, 1024)]
 
 
 class TestEuclidean:
-    @pytest.mark.parametrize(("d", "n", "compared"), GRID)
-    def test_scipy_by_adaptive_quadrature(self, d, n, compared, rng):
+    @pytest.mark.parametrize(("d", "n"), [(8, 20), (1024, 2), (1024, 100)])
+    def test_a_sweep_over_noises_and_other_targets(self, d, n, rng):
         # Distances behind the leader from 1e-4 to 1, so that every noise finds items to mix up. The
         # leader lies on the query, near it, or far away.
         nearest_at = (0.0, 0.2, 1.0)[(d + n) % 3]
@@ -109,7 +107,7 @@ class TestEuclidean:
         gallery, query = items_at(distances, d, rng), np.zeros((1, d))
         targets = (0, 1, n - 1)  # the leader and others
         sweep = win_probability(query, gallery, np.array([targets]), SIGMAS)[:, 0]
-        for sigma in compared:
+        for sigma in SIGMAS:
             expected = euclidean_oracle(distances, targets, d, sigma)
             alone = win_probability(query, gallery, np.array([targets]), [sigma])[0, 0]
             np.testing.assert_allclose(alone, expected, atol=CLOSE)
@@ -198,7 +196,7 @@ class TestInnerProduct:
 class TestSampling:
     """Each query has noise of its own, so the differences over their standard errors are N(0, 1)."""
 
-    draws = 300
+    draws = 150
 
     def problem(self, d, c, metric, rng):
         queries = unit(rng.normal(size=(400, d)))
@@ -266,11 +264,13 @@ def metric(request):
 
 @pytest.fixture
 def clouds(rng):
-    return rng.normal(size=(6, 8)), rng.normal(size=(5, 8))
+    """Many dimensions, most of them narrow: tables for low dimensions take longer to make."""
+    widths = np.concatenate([np.ones(6), np.full(294, 0.02)])
+    return rng.normal(size=(6, 300)) * widths, rng.normal(size=(5, 300)) * widths
 
 
 class TestProbabilities:
-    LEVELS = (1e-3, 0.1, 0.5, 2.0, 50.0)
+    LEVELS = (1e-3, 0.1, 0.5, 20.0)
 
     def test_all_items_together_have_one(self, metric, clouds):
         queries, gallery = clouds
@@ -280,7 +280,7 @@ class TestProbabilities:
         assert found.max() <= 1
         np.testing.assert_allclose(found.sum(axis=2), 1, atol=1e-5)
 
-    @pytest.mark.parametrize("d", [2, 64])
+    @pytest.mark.parametrize("d", [8, 300])
     def test_a_dense_gallery_has_one_too(self, d, metric, rng):
         queries, gallery = rng.normal(size=(3, d)), unit(rng.normal(size=(300, d)))
         every = np.tile(np.arange(300), (3, 1))
@@ -290,7 +290,7 @@ class TestProbabilities:
 
     def test_the_decision_never_gains_by_more_noise(self, metric, clouds):
         queries, gallery = clouds
-        sigmas = np.geomspace(1e-4, 100, 60)
+        sigmas = np.geomspace(1e-3, 300, 40 if metric == "ip" else 14)
         decided = leaders(queries, gallery, metric)
         found = win_probability(queries, gallery, decided, sigmas, metric=metric)
         # Neighbouring values have neighbouring errors: far below the 1e-5 of each.
@@ -310,7 +310,7 @@ class TestProbabilities:
         np.testing.assert_array_equal(found[0], found[3])
 
     def test_blocks_of_queries_and_items(self, metric, rng, monkeypatch):
-        queries, gallery = rng.normal(size=(70, 8)), rng.normal(size=(90, 8))
+        queries, gallery = rng.normal(size=(70, 300)), rng.normal(size=(90, 300))
         decided = leaders(queries, gallery, metric)
         whole = win_probability(queries, gallery, decided, [0.3], metric=metric)
         monkeypatch.setattr(gaussian, "cache_elements", lambda x: 16 * 7)
@@ -327,11 +327,11 @@ class TestProbabilities:
         np.testing.assert_allclose(found, shared, atol=1e-9)
 
     def test_far_items_change_nothing(self, metric, rng):
-        # A sparse gallery of 20,000: all but a handful lie out of reach.
-        d = 16
+        # A sparse gallery of 5,000: all but a handful lie out of reach.
+        d = 300
         query = unit(rng.normal(size=(1, d)))
-        close = 0.9 * query + 0.02 * rng.normal(size=(4, d))
-        far = -3 * query + 0.02 * rng.normal(size=(20_000, d))
+        close = 0.9 * query + 0.005 * rng.normal(size=(4, d))
+        far = -3 * query + 0.02 * rng.normal(size=(5000, d))
         targets = np.arange(4)[None]
         few = win_probability(query, close, targets, [0.02, 0.05], metric=metric)
         many = win_probability(
@@ -364,10 +364,6 @@ class TestTargets:
         found = win_probability(query, gallery, np.array([[0, 1]]), [0.1], metric=metric)
         np.testing.assert_allclose(found, [[[1, 0]]], atol=1e-9)
 
-    def test_no_columns(self, metric, clouds):
-        found = win_probability(*clouds, np.empty((6, 0), dtype=int), [0.1, 0.2], metric=metric)
-        assert found.shape == (2, 6, 0)
-
     @pytest.mark.parametrize(
         ("targets", "error", "message"),
         [
@@ -377,6 +373,7 @@ class TestTargets:
                 "`targets` must have shape (m,) or (m, k) for 6 queries",
             ),
             (np.zeros((6, 1, 1), int), ShapeError, "got (6, 1, 1)"),
+            (np.zeros((6, 0), int), ShapeError, "`targets` must have at least one column; got (6,"),
             (np.full(6, 5), DataError, "`targets` must lie in [-1, 5); got values from 5 to 5"),
             (np.full(6, -2), DataError, "`targets` must lie in [-1, 5); got values from -2 to -2"),
             (np.full(6, 0.5), DataError, "`targets` must hold integer indices; got float64"),
@@ -390,11 +387,12 @@ class TestTargets:
 
 
 class TestExtremes:
-    TINY_TO_HUGE = (0.0, 1e-300, 1e-30, 1e-12, 1e-6, 1.0, 1e6, 1e12, 1e150)
-
-    def finite(self, queries, gallery, metric, sigmas=TINY_TO_HUGE):
+    def finite(self, queries, gallery, metric, sigmas):
+        """Probabilities of all items, each level in a call of its own."""
         every = np.tile(np.arange(len(gallery)), (len(queries), 1))
-        found = win_probability(queries, gallery, every, sigmas, metric=metric)
+        found = np.concatenate(
+            [win_probability(queries, gallery, every, [sigma], metric=metric) for sigma in sigmas]
+        )
         assert np.isfinite(found).all()
         assert found.min() >= 0
         assert found.max() <= 1
@@ -403,12 +401,22 @@ class TestExtremes:
 
     def test_levels_from_nothing_to_far_too_much(self, metric, clouds):
         queries, gallery = clouds
-        found = self.finite(queries, gallery, metric)
+        levels = (0.0, 1e-300, 1e-30, 1e-12, 1e-6, 1e6, 1e12, 1e150)
+        found = self.finite(queries, gallery, metric, levels)
         decided = leaders(queries, gallery, metric)
         rows = np.arange(6)
         np.testing.assert_array_equal(found[0, rows, decided], 1)
-        np.testing.assert_allclose(found[1:5, rows, decided], 1, atol=1e-9)
-        np.testing.assert_allclose(found[-2:], 1 / 5, atol=1e-3)
+        np.testing.assert_allclose(found[1:5, rows, decided], 1, atol=1e-8)
+        np.testing.assert_allclose(found[5:], 1 / 5, atol=1e-4)
+
+    def test_a_sweep_over_many_orders_of_magnitude(self, metric, clouds):
+        queries, gallery = clouds
+        decided = leaders(queries, gallery, metric)
+        levels = [1e-8, 1e-4, 1.0, 1e4]
+        found = win_probability(queries, gallery, decided, levels, metric=metric)
+        for sigma, values in zip(levels, found, strict=True):
+            alone = win_probability(queries, gallery, decided, [sigma], metric=metric)[0]
+            np.testing.assert_allclose(values, alone, atol=CLOSE)
 
     def test_one_item_is_certain(self, metric, clouds):
         found = win_probability(
@@ -416,10 +424,10 @@ class TestExtremes:
         )
         np.testing.assert_array_equal(found, 1)
 
-    @pytest.mark.parametrize("d", [2, 64, 700])
+    @pytest.mark.parametrize("d", [2, 700])
     def test_rows_that_are_all_equal_share(self, d, metric, rng):
         queries, gallery = rng.normal(size=(3, d)), np.tile(rng.normal(size=(1, d)), (4, 1))
-        found = self.finite(queries, gallery, metric, (0.0, 1e-6, 0.1, 10.0))
+        found = self.finite(queries, gallery, metric, (0.0, 0.1, 10.0))
         np.testing.assert_array_equal(found[0], [[1, 0, 0, 0]] * 3)  # ties go to the lower index
         np.testing.assert_allclose(found[1:], 1 / 4, atol=CLOSE)
 
@@ -429,17 +437,18 @@ class TestExtremes:
         found = self.finite(queries, gallery, metric, (1e-3,))
         np.testing.assert_allclose(found[0, 0], [0.5, 0.5, 0, 0], atol=CLOSE)
 
-    @pytest.mark.parametrize("d", [1, 2, 64, 512])
+    @pytest.mark.parametrize("d", [1, 512])
     def test_a_query_on_an_item(self, d, rng):
         gallery = rng.normal(size=(4, d))
-        found = self.finite(gallery[:2], gallery, "euclidean", (0.0, 1e-9, 1e-3, 0.5, 100.0))
+        found = self.finite(gallery[:2], gallery, "euclidean", (0.0, 1e-9, 0.5))
         np.testing.assert_allclose(found[1, [0, 1], [0, 1]], 1, atol=1e-9)
 
-    def test_a_zero_query_scores_all_items_alike(self, rng):
-        # No noise moves a score of zero: the tie stays, and every item gets the same share.
-        gallery = rng.normal(size=(4, 3))
-        found = self.finite(np.zeros((1, 3)), gallery, "ip", (0.1, 2.0))
-        np.testing.assert_allclose(found, 1 / 4, atol=CLOSE)
+    def test_a_zero_query_has_ties_and_nothing_else(self, rng):
+        gallery, every = rng.normal(size=(4, 3)), np.arange(4)[None]
+        found = win_probability(np.zeros((1, 3)), gallery, every, [0.0, 0.1, 2.0], metric="ip")
+        assert found.min() >= 0
+        assert found.max() <= 1
+        np.testing.assert_array_equal(found[0], [[1, 0, 0, 0]])
 
     @pytest.mark.parametrize("scale", [1e-30, 1e-6, 1e6, 1e30])
     def test_the_unit_of_length_does_not_matter(self, scale, metric, clouds):
@@ -456,26 +465,31 @@ class TestExtremes:
         decided = leaders(queries, gallery, "euclidean")
         found = win_probability(queries, gallery, decided, [0.3])
         moved = win_probability(queries + 1e4, gallery + 1e4, decided, [0.3])
-        # Squared norms of 1e9 leave 7 digits of squared distances, against noise of order one.
-        np.testing.assert_allclose(moved, found, atol=1e-5)
+        # Entries keep 12 of their digits; squared norms of 3e10 must not enter.
+        np.testing.assert_allclose(moved, found, atol=1e-8)
+        every = np.tile(gallery + 1e4, (6, 1, 1))
+        moved = candidate_win_probability(queries + 1e4, every, decided, [0.3])
+        np.testing.assert_allclose(moved, found, atol=1e-8)
 
 
 class TestLibraries:
+    # JAX runs in the tests of the integral; here it would compile everything once more.
+    @pytest.mark.parametrize("xp", ["numpy", "array_api_strict", "torch"], indirect=True)
     def test_on_every_library(self, metric, xp, to_xp, clouds):
         queries, gallery = clouds
         columns = np.array([[0, 3], [1, 1], [4, -1], [2, 0], [0, 0], [3, 4]])
         y, x = to_xp(queries), to_xp(gallery)
-        found = win_probability(y, x, to_xp(columns), [0.1, 0.5], metric=metric)
+        found = win_probability(y, x, to_xp(columns), [0.5], metric=metric)
         assert type(found) is type(y)
         assert found.dtype == xp.float64
-        expected = win_probability(queries, gallery, columns, [0.1, 0.5], metric=metric)
+        expected = win_probability(queries, gallery, columns, [0.5], metric=metric)
         np.testing.assert_allclose(host(found), expected, atol=1e-10)
         np.testing.assert_array_equal(host(y), queries)
         np.testing.assert_array_equal(host(x), gallery)
 
     @pytest.mark.parametrize("xp", ["numpy", "array_api_strict", "torch"], indirect=True)
     def test_candidates_on_every_library(self, metric, to_xp, rng):
-        queries, candidates = rng.normal(size=(6, 8)), rng.normal(size=(6, 4, 8))
+        queries, candidates = rng.normal(size=(6, 300)), rng.normal(size=(6, 4, 300))
         columns = rng.integers(-1, 4, size=(6, 2))
         found = candidate_win_probability(
             to_xp(queries), to_xp(candidates), columns, [0.1, 0.5], metric=metric
@@ -510,7 +524,7 @@ class TestLibraries:
 
     def test_any_layout_is_only_read(self, metric, clouds):
         queries, gallery = clouds
-        wide = np.zeros((12, 16))
+        wide = np.zeros((12, 600))
         wide[::2, ::2] = queries
         wide.flags.writeable = False
         fortran = np.asfortranarray(gallery)
@@ -546,7 +560,9 @@ class TestErrors:
 
     def test_shapes(self, clouds, rng):
         queries, gallery = clouds
-        with pytest.raises(ShapeError, match=r"\(6, 8\) and \(5, 3\)"):
+        with pytest.raises(ShapeError, match=r"\(6, 300\) and \(5, 3\)"):
             win_probability(queries, gallery[:, :3], np.zeros(6, int), [0.1])
-        with pytest.raises(ShapeError, match=r"got \(5, 4, 8\) for 6 queries"):
-            candidate_win_probability(queries, rng.normal(size=(5, 4, 8)), np.zeros(6, int), [0.1])
+        with pytest.raises(ShapeError, match=r"got \(5, 4, 300\) for 6 queries"):
+            candidate_win_probability(
+                queries, rng.normal(size=(5, 4, 300)), np.zeros(6, int), [0.1]
+            )

@@ -213,7 +213,9 @@ def test_json_documents(tmp_path, document, key):
 @example(spec="C:")
 @given(spec=st.text(st.characters(), max_size=40) | st.text("./:\\aCnpyz0*~", max_size=20))
 def test_specs(tmp_path, monkeypatch, spec):
-    assume(not spec.startswith(("/", "~")) and ".." not in spec)  # other folders may hold embeddings
+    assume(
+        not spec.startswith(("/", "~")) and ".." not in spec
+    )  # other folders may hold embeddings
     monkeypatch.chdir(tmp_path)
     for call in (read_array, read_labels, read_strings):
         with pytest.raises(ModgapError) as caught:

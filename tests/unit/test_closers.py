@@ -289,7 +289,9 @@ class TestExactness:
         assert fit("orthogonal", *clouds, n_components=share).n_components == needed
 
     def test_more_components_than_the_gallery_has(self, clouds):
-        with pytest.raises(ArgumentError, match=r"`n_components` is 5.*12 rows has only 4 directio"):
+        with pytest.raises(
+            ArgumentError, match=r"`n_components` is 5.*12 rows has only 4 directio"
+        ):
             fit("affine", *clouds, n_components=5)
 
     def test_the_others_never_say_that_they_are_exact(self, clouds):

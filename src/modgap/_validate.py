@@ -32,6 +32,10 @@ def check_array(x: Any, name: str, *, ndim: int | tuple[int, ...]) -> Array:
             raise DataError(
                 f"`{name}` must be an array of floats; got {type(x).__name__} ({error})"
             ) from None
+    if isinstance(x, np.ma.MaskedArray):
+        raise DataError(f"`{name}` must have no masked values; fill them, or drop their rows")
+    if isinstance(x, np.matrix):  # its products are not those of arrays
+        x = np.asarray(x)
     xp = namespace(x)
     allowed = (ndim,) if isinstance(ndim, int) else ndim
     if x.ndim not in allowed:

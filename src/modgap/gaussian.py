@@ -34,6 +34,9 @@ __all__ = ["candidate_win_probability", "win_probability"]
 
 EXACT_METRICS = ("euclidean", "ip")
 
+#: Scores per matrix product: more than a cache holds, for a product's threads wait for each other.
+_PRODUCT_ELEMENTS = 1024 * 1024
+
 
 def win_probability(
     queries: Float[Array, "m d"],
@@ -87,15 +90,19 @@ def win_probability(
     sigmas = check_sigmas(sigmas)
     chosen = _check_targets(targets, queries.shape[0], gallery.shape[0])
     leaders = nearest(queries, gallery, metric=metric).indices[:, 0]
+    xp = namespace(queries)
     queries, items = _about_mean(queries, gallery, metric)
 
     def own_items(rows: slice, columns: Array) -> Array:
         return gather_rows(items, columns)
 
+    form = _loss_form(items, metric)
+
     def blocks(rows: slice, y: Array, elements: int) -> Iterator[Array]:
+        y = _query_form(y, metric)
         width = max(1, min(items.shape[0], elements // max(1, y.shape[0])))
         for part in block_slices(items.shape[0], 1, elements=width):
-            yield _shared_loss(y, items[part, :], metric)
+            yield xp.matmul(y, form[part, :].T)
 
     largest = _largest(items)
     problem = _Problem(
@@ -208,12 +215,19 @@ class _Problem:
         return -scores if self.metric == "ip" else scores * scores
 
 
-def _shared_loss(y: Array, items: Array, metric: str) -> Array:
-    xp = namespace(y)
-    product = xp.matmul(y, items.T)
+def _loss_form(items: Array, metric: str) -> Array:
+    """Return items whose products with `_query_form` are losses: -y.x, or |x|^2 - 2 y.x."""
     if metric == "ip":
-        return -product
-    return xp.sum(items * items, axis=1)[None, :] - 2.0 * product
+        return items
+    xp = namespace(items)
+    return xp.concat([items, xp.sum(items * items, axis=1, keepdims=True)], axis=1)
+
+
+def _query_form(y: Array, metric: str) -> Array:
+    if metric == "ip":
+        return -y
+    xp = namespace(y)
+    return xp.concat([-2.0 * y, xp.ones_like(y[:, :1])], axis=1)
 
 
 def _solve(problem: _Problem, targets: Array, sigmas: list[float]) -> Array:
@@ -226,8 +240,9 @@ def _solve(problem: _Problem, targets: Array, sigmas: list[float]) -> Array:
     positive = sorted({sigma for sigma in sigmas if sigma > 0})
     if not positive or problem.items == 1:
         return xp.stack([noise_free] * len(sigmas))
-    elements = cache_elements(problem.queries)
-    step = max(16, min(elements // problem.items, 4096))
+    elements = max(cache_elements(problem.queries), _PRODUCT_ELEMENTS)
+    per_query = problem.items if problem.shared else problem.items * problem.width
+    step = max(16, min(elements // per_query, 4096))
     parts = list(block_slices(m, 1, elements=step))
     leader_loss = xp.concat([_leader_loss(problem, rows) for rows in parts])
     sweep = _sweep(problem, positive, to_numpy(leader_loss))
@@ -340,25 +355,35 @@ def _features(
 ) -> Array:
     """Return, per query, count and powers 1 to 3 of all items' places per bin, (q, POWERS, bins)."""
     xp = namespace(y)
-    q, length = y.shape[0], grid.bins
-    total: list[Any] = [None] * _survival.POWERS
-    first_bins = xp.expand_dims(asarray_like(np.arange(q) * length, y), axis=1)
-    zero = xp.zeros_like(scale)
+    total: Any = None
     for loss in problem.blocks(rows, y, elements):
-        offset = (loss - origin) * scale
-        offset = xp.reshape(xp.where(offset > 0, offset, zero), (-1,))
-        first = xp.reshape(xp.broadcast_to(first_bins, loss.shape), (-1,))
-        (inside,) = xp.nonzero(offset < grid.stop)
-        if inside.shape[0] < offset.shape[0]:
-            offset, first = xp.take(offset, inside), xp.take(first, inside)
-        index, place = _place(offset, grid)
-        index = index + first
-        power = None
-        for exponent in range(_survival.POWERS):
-            sums = xp.astype(bincount(index, power, q * length), xp.float64)
-            total[exponent] = sums if total[exponent] is None else total[exponent] + sums
-            power = place if power is None else power * place
-    return xp.stack([xp.reshape(part, (q, length)) for part in total], axis=1)
+        parts = [
+            _binned((loss[some, :] - origin[some, :]) * scale[some, :], grid)
+            for some in block_slices(*loss.shape, elements=cache_elements(loss))
+        ]
+        found = xp.concat(parts, axis=0)
+        total = found if total is None else total + found
+    return total
+
+
+def _binned(offset: Array, grid: _survival.OffsetGrid) -> Array:
+    """Return the features (q, POWERS, bins) of offsets (q, width); negative ones count as 0."""
+    xp = namespace(offset)
+    q, length = offset.shape[0], grid.bins
+    first = asarray_like(np.arange(q) * length, offset)
+    first = xp.reshape(xp.broadcast_to(xp.expand_dims(first, axis=1), offset.shape), (-1,))
+    offset = xp.reshape(xp.where(offset > 0, offset, xp.zeros_like(offset[:1, :1])), (-1,))
+    (inside,) = xp.nonzero(offset < grid.stop)
+    if inside.shape[0] < offset.shape[0]:
+        offset, first = xp.take(offset, inside), xp.take(first, inside)
+    index, place = _place(offset, grid)
+    index = index + first
+    sums, power = [], None
+    for _ in range(_survival.POWERS):
+        part = xp.astype(bincount(index, power, q * length), xp.float64)
+        sums.append(xp.reshape(part, (q, length)))
+        power = place if power is None else power * place
+    return xp.stack(sums, axis=1)
 
 
 def _place(offset: Array, grid: _survival.OffsetGrid) -> tuple[Array, Array]:

@@ -106,7 +106,7 @@ def erase(y, x, alpha):
 
 def expected(method, y, x, metric, alpha=1.0):
     """Both sides after closing, from the definitions."""
-    if metric == "cosine" and method != "none":
+    if metric == "cosine":
         y, x = unit(y), unit(x)
     if method == "none":
         return y, x

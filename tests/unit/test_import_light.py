@@ -1,0 +1,67 @@
+"""Importing modgap loads no heavy package."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = (
+    "altair",
+    "concept_erasure",
+    "cupy",
+    "dask",
+    "faiss",
+    "jax",
+    "pandas",
+    "pyarrow",
+    "sklearn",
+    "torch",
+    "transformers",
+)
+
+
+def loaded_by(code: str) -> set[str]:
+    """Heavy packages that a fresh interpreter has loaded after running `code`."""
+    report = f"import sys; print(*[name for name in {HEAVY!r} if name in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}\n{report}"], capture_output=True, text=True, check=True
+    )
+    return set(done.stdout.split())
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import modgap",
+        "import modgap.closers, modgap.stability",
+        "import modgap.tasks, modgap.study, modgap.advice",
+        "import modgap.gap, modgap.geometry, modgap.theory, modgap.dynamics",
+        "import modgap.cli",
+    ],
+)
+def test_nothing_heavy_is_loaded(code: str) -> None:
+    assert loaded_by(code) == set()
+
+
+def test_nothing_heavy_is_loaded_by_using_it_on_numpy() -> None:
+    code = """
+import numpy as np
+from modgap import closers
+from modgap.noise import Bins, Gaussian, Uniform
+from modgap.stability import certified_radius, stability
+rng = np.random.default_rng(0)
+queries, gallery = rng.normal(size=(6, 300)), rng.normal(size=(4, 300))
+closure = closers.fit("affine", queries, gallery)
+for noise in (Gaussian(0.1), Gaussian(0.1, side="queries"), Uniform(0.1), Bins(4)):
+    stability(queries, gallery, noise, closure=closure, draws=3)
+certified_radius(queries, gallery)
+"""
+    assert loaded_by(code) == set()
+
+
+@pytest.mark.parametrize("name", ["sklearn", "torch"])
+def test_the_check_can_fail(name: str) -> None:
+    pytest.importorskip(name)
+    assert name in loaded_by(f"import {name}")

@@ -40,7 +40,10 @@ def run(*, quick: bool, rounds: int | None = None) -> dict[str, Any]:
             f"moments of {n // 5:,} of them: how much faster than scikit-learn's IncrementalPCA",
             fitted["pca"], fitted["moments"], ">= 20",
         ),
-        row(f"moments of {n:,} x {d}: largest error of the covariance, over its largest entry", error, "<= 1e-6"),
+        row(
+            f"moments of {n:,} x {d}: largest error of the covariance, over its largest entry",
+            error, "<= 1e-6",
+        ),
     ]  # fmt: skip
     return {
         "setting": {"rows": n, "d": d, "dtype": "float32"},

@@ -6,7 +6,8 @@ without noise. It draws float32 normals and scores in place, so it is no straw m
 linear in the number of draws; a few draws in every cell are timed and scaled to 100.
 
 Accuracy is checked against a dense quadrature of its own: SciPy's noncentral chi-square and normal
-distribution, a direct sum over every competitor, float64.
+distribution, a direct sum over every competitor, float64. Both sides are given the decisions without
+noise.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from _harness import SEED, clouds, in_turns, ratio_row, row
 from scipy import special, stats
 
 from modgap import _survival, closers
-from modgap.noise import Gaussian
-from modgap.stability import System, decide, outcomes
+from modgap.gaussian import win_probability
+from modgap.stability import System, decide
 
 SIGMAS = (0.005, 0.022, 0.040)
 DRAWS = 100
@@ -71,12 +72,14 @@ def _closed(queries: np.ndarray, gallery: np.ndarray, metric: str, alpha: float)
     return System(closure.apply_queries(queries), closure.apply_gallery(gallery), metric)
 
 
-def _exact(systems: list[System], before: list[np.ndarray]) -> np.ndarray:
-    """Return stability (alphas, sigmas, queries); tables of earlier rounds are thrown away."""
+def _exact(systems: list[System], before: list[Any]) -> list[Any]:
+    """Return stability (sigmas, queries) per alpha; tables of earlier rounds are thrown away."""
     _survival.inner_product_table.cache_clear()
     _survival.euclidean_table.cache_clear()
-    found = outcomes(systems, before, None, [Gaussian(sigma) for sigma in SIGMAS])
-    return np.stack([[one.stability for one in cells] for cells in found])
+    return [
+        win_probability(one.queries, one.gallery, decided, SIGMAS, metric=one.comparison)
+        for one, decided in zip(systems, before, strict=True)
+    ]
 
 
 def _one_draw_per_cell(systems: list[System], before: list[np.ndarray], metric: str) -> np.ndarray:

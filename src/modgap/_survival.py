@@ -84,7 +84,8 @@ def shortened(grid: OffsetGrid, reach: float) -> OffsetGrid:
 def grid_for(reach: float, finest: float) -> OffsetGrid:
     """Return the grid up to offset `reach` where the smallest noise has standard deviation `finest`."""
     fine = 2.0 * 2.0 ** math.floor(math.log2(finest))  # powers of two: few grids, cached tables
-    return OffsetGrid(fine=fine, bins=math.ceil(math.log1p(reach / fine) / _LOG_STEP) + 1)
+    bins = math.ceil(math.log1p(reach / fine) / _LOG_STEP) + 1
+    return OffsetGrid(fine=fine, bins=4 * math.ceil(bins / 4))
 
 
 @dataclass(frozen=True)
@@ -179,7 +180,7 @@ def euclidean_table(d: int, sigma: float, top: float, panel: int, grid: OffsetGr
     """
     start = math.sqrt(d / 2)  # the leader lies on the query
     if panel == 0:
-        nodes = _chebyshev(start, FIRST_PANEL, 28)
+        nodes = _chebyshev(start, FIRST_PANEL, 44)
     else:
         edge = FIRST_PANEL * 2.0 ** (panel / 2)
         nodes = _chebyshev(max(start, edge / math.sqrt(2)), edge, 5)
@@ -274,7 +275,7 @@ def _chi_square_rule(k: int) -> tuple[np.ndarray, np.ndarray]:
     """Return Gauss nodes and weights of the chi-square distribution (generalised Laguerre)."""
     if k == 0:
         return np.zeros(1), np.ones(1)
-    size, shape = 40, k / 2 - 1
+    size, shape = 20, k / 2 - 1
     i = np.arange(size)
     diagonal = 2 * i + 1 + shape
     beside = np.sqrt(i[1:] * (i[1:] + shape))

@@ -191,3 +191,19 @@ def test_every_library_gives_the_same_answer(xp: Any, to_xp: Any) -> None:
         found = win_probability(to_xp(queries), to_xp(items), targets, [0.2, 0.5], metric=metric)
         assert type(found) is type(to_xp(queries))
         assert np.allclose(np.asarray(found), plain, atol=1e-9)
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "ip"])
+@pytest.mark.parametrize("d", [2, 3, 5, 24, 200, 1024])
+def test_one_of_two_items_wins(d: int, metric: str) -> None:
+    """Neither chance knows of the other; leaders from within the noise to far outside it."""
+    worst = 0.0
+    for own in np.linspace(0.05, 40, 30):
+        for behind in np.linspace(0, 12, 9):
+            queries, items = np.zeros((1, d)), np.zeros((2, d))
+            items[:, 0] = own, own + behind
+            if metric == "ip":
+                queries[0, 0], items = 1.0, -items
+            both = win_probability(queries, items, np.array([[0, 1]]), [1.0])[0, 0]
+            worst = max(worst, abs(both.sum() - 1))
+    assert worst < 5e-6

@@ -36,7 +36,8 @@ def unit(x):
 
 def log_density(t, d, noncentrality):
     """Log density of the noncentral chi-square as a Poisson mixture: scipy's own underflows."""
-    middle = 0.5 * np.sqrt(noncentrality * t)
+    half = d / 2 - 1
+    middle = 0.5 * (np.hypot(half, np.sqrt(noncentrality * t)) - half)  # the largest term
     wide = 12 * np.sqrt(middle)
     k = np.arange(max(0, int(middle - wide - 40)), int(middle + wide + 60))
     weights = stats.poisson.logpmf(k, noncentrality / 2)

@@ -42,6 +42,7 @@ __all__ = [
     "normalize_rows",
     "put_columns",
     "row_norms",
+    "stack_rows",
     "to_numpy",
     "top_k",
     "working_float",
@@ -55,6 +56,9 @@ BLOCK_ELEMENTS = 4 * 1024 * 1024
 # The same for temporaries that are gone over several times.
 _CACHE_ELEMENTS = 256 * 1024
 _DEVICE_ELEMENTS = 16 * 1024 * 1024
+
+# Columns below which sorting whole rows is the fastest way to their largest values.
+_FEW_COLUMNS = 64
 
 
 def is_array(x: object) -> bool:
@@ -151,7 +155,7 @@ def cache_elements(x: Array) -> int:
 def row_norms(x: Array) -> Array:
     """Return the Euclidean length of each row, shape (n,), in the dtype of `x`."""
     xp = namespace(x)
-    return xp.sqrt(xp.sum(x * x, axis=-1))
+    return xp.sqrt(xp.vecdot(x, x))
 
 
 def normalize_rows(x: Array) -> Array:
@@ -166,6 +170,21 @@ def gather_rows(x: Array, rows: Array) -> Array:
     xp = namespace(x)
     flat = xp.take(x, xp.reshape(rows, (-1,)), axis=0)
     return xp.reshape(flat, (*rows.shape, *x.shape[1:]))
+
+
+def stack_rows(parts: Iterator[Array], rows: int) -> Array:
+    """Return blocks of rows, `rows` in all, as one array; in NumPy without holding them twice."""
+    first = next(parts)
+    if not is_numpy_array(first):
+        rest = list(parts)
+        return namespace(first).concat([first, *rest], axis=0) if rest else first
+    out = np.empty((rows, *first.shape[1:]), dtype=first.dtype)
+    done = first.shape[0]
+    out[:done] = first
+    for part in parts:
+        out[done : done + part.shape[0]] = part
+        done += part.shape[0]
+    return out
 
 
 def put_columns(x: Array, columns: Array, value: float) -> Array:
@@ -212,10 +231,11 @@ def bincount(indices: Array, weights: Array | None, length: int) -> Array:
     return xp.asarray(host, device=device(indices))
 
 
-def top_k(x: Array, k: int) -> tuple[Array, Array]:
+def top_k(x: Array, k: int, *, above: Array | None = None) -> tuple[Array, Array]:
     """Return the k largest values of each row and their columns, both (m, k), largest first.
 
-    The standard has no top-k; libraries that have one use it.
+    With `above` (m,), values up to it are of no interest and may come back as -inf at column 0. The
+    standard has no top-k; libraries that have one use it.
     """
     xp = namespace(x)
     if is_torch_array(x):
@@ -226,18 +246,24 @@ def top_k(x: Array, k: int) -> tuple[Array, Array]:
 
         values, columns = jax.lax.top_k(x, k)
         return values, columns.astype(int)  # it counts in int32
-    if is_numpy_array(x):
-        return _numpy_top_k(x, k)
-    columns = xp.argsort(x, axis=1, descending=True)[:, :k]
+    if is_numpy_array(x) and x.shape[1] >= _FEW_COLUMNS:
+        return _numpy_top_k(x, k, above)
+    columns = xp.argsort(x, axis=1, descending=True, stable=True)[:, :k]
     return xp.take_along_axis(x, columns, axis=1), columns
 
 
-def _numpy_top_k(x: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+def _numpy_top_k(
+    x: np.ndarray, k: int, above: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     values = np.empty((x.shape[0], k), dtype=x.dtype)
     columns = np.empty((x.shape[0], k), dtype=np.int64)
     find = _repeated_maximum if k <= 4 and x.flags.writeable else _top_k_of_block
     for part in block_slices(*x.shape, elements=_CACHE_ELEMENTS):
-        values[part], columns[part] = find(x[part], k)
+        if above is None:
+            values[part], columns[part] = find(x[part], k)
+        else:
+            inside = ~(x[part] <= above[part, None])  # NaN stays in, and sorts last
+            values[part], columns[part] = _largest_inside(x[part], inside, k)
     return values, columns
 
 
@@ -261,16 +287,26 @@ def _top_k_of_block(x: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     At least k entries of a row do, and of random ones few more. Groups are strided, so that their
     maxima come from whole-row operations; ties stay in, and fall to the first column.
     """
-    rows, width = x.shape
     best = x
-    while best.shape[1] >= max(64, 4 * k):
+    while best.shape[1] >= max(_FEW_COLUMNS, 4 * k):
         half = best.shape[1] // 2  # leaving out an odd last column can only lower the bar
         best = np.maximum(best[:, :half], best[:, half : 2 * half])
     cut = best.shape[1] - k
     least = np.partition(best, cut, axis=1)[:, cut, None]
-    row, column = np.divmod(np.flatnonzero(~(x < least)), width)  # NaN stays in, and sorts last
+    return _largest_inside(x, ~(x < least), k)  # so does NaN here
+
+
+def _largest_inside(x: np.ndarray, inside: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Find the k largest of each row among few; -inf in column 0 where there are fewer than k."""
+    rows, width = x.shape
+    row, column = np.divmod(np.flatnonzero(inside), width)
     value = x[row, column]
     order = np.lexsort((-value, row))  # stable, so columns stay in order where values tie
-    first = np.searchsorted(row, np.arange(rows))
-    order = order[first[:, None] + np.arange(k)]
-    return value[order], column[order]
+    ends = np.searchsorted(row, np.arange(rows + 1))
+    place = ends[:-1, None] + np.arange(k)
+    there = place < ends[1:, None]
+    chosen = order[place[there]]
+    values = np.full((rows, k), -np.inf, dtype=x.dtype)
+    columns = np.zeros((rows, k), dtype=np.int64)
+    values[there], columns[there] = value[chosen], column[chosen]
+    return values, columns

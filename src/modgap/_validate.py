@@ -61,12 +61,14 @@ def check_cloud(
     name: str,
     *,
     min_rows: int = 1,
+    finite: bool = True,
     zero_rows: bool = True,
     ndim: int | tuple[int, ...] = 2,
 ) -> Array:
     """Return `x` as a cloud of embeddings, shape (n, d): floats, finite, n >= `min_rows`, d >= 1.
 
-    `zero_rows=False` also refuses rows of length zero, which have no direction.
+    `finite=False` leaves the values unread; `zero_rows=False` also refuses rows of length zero, which
+    have no direction.
 
     Raises
     ------
@@ -83,7 +85,8 @@ def check_cloud(
         raise ShapeError(
             f"`{name}` must have at least {max(1, min_rows)} row(s); got shape {tuple(x.shape)}"
         )
-    check_finite(x, name)
+    if finite:
+        check_finite(x, name)
     if not zero_rows:
         check_directions(x, name)
     return x

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -14,14 +14,16 @@ from modgap._arrays import (
     Array,
     as_float64,
     block_slices,
+    cache_elements,
     device,
     dtype_eps,
     float64,
     namespace,
+    stack_rows,
     to_numpy,
     working_float,
 )
-from modgap._validate import check_choice, check_cloud, check_components, check_paired
+from modgap._validate import check_choice, check_cloud, check_components, check_finite, check_paired
 from modgap.errors import ArgumentError, ShapeError
 
 if TYPE_CHECKING:
@@ -31,7 +33,7 @@ __all__ = ["Moments", "PrincipalAxes", "cross_scatter", "principal_axes"]
 
 #: Rows a block of products spans: long enough for full matrix-product speed, short enough that
 #: float32 sums of products keep seven digits before they are added up in float64.
-_BLOCK_ROWS = 4096
+_BLOCK_ROWS = 8192
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +107,7 @@ class Moments:
             `x` is not a finite (n, d) array of floats.
         """
         check_choice(precision, "precision", ("input", "float64"))
-        x = check_cloud(x, "x")
+        x = check_cloud(x, "x", finite=False)
         return _moments_of_rows(x, precision)
 
     @classmethod
@@ -235,22 +237,24 @@ def cross_scatter(a: Float[Array, "n d"], b: Float[Array, "n e"], /) -> Float[Ar
 def _moments_of_rows(x: Array, precision: str) -> Moments:
     xp = namespace(x)
     d = x.shape[1]
-    rows = as_float64(x) if precision == "float64" and x.shape[0] <= _BLOCK_ROWS else x
-    # A pivot near the mean keeps the products small: no digits are lost to the offset of the cloud.
-    pivot = xp.mean(working_float(rows[: min(256, x.shape[0]), :]), axis=0)
-    pivot64 = as_float64(pivot)
+    cast = as_float64 if precision == "float64" else working_float
     total = xp.zeros((d,), dtype=float64(xp), device=device(x))
     scatter = xp.zeros((d, d), dtype=float64(xp), device=device(x))
     product_eps = 0.0
-    for part in block_slices(x.shape[0], 1, elements=_BLOCK_ROWS):
-        block = rows[part, :]
-        block = as_float64(block) if precision == "float64" else working_float(block)
-        total += xp.sum(block, axis=0, dtype=float64(xp))  # of the rows as they are: not rounded
-        block = block - (pivot64 if precision == "float64" else pivot)
-        product_eps = dtype_eps(block)
-        scatter += as_float64(xp.matmul(block.T, block))
+    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite shows in the total
+        # A pivot near the mean keeps the products small: no digits go to the offset of the cloud.
+        pivot = cast(xp.mean(working_float(x[: min(256, x.shape[0]), :]), axis=0))
+        for rows in block_slices(x.shape[0], 1, elements=_BLOCK_ROWS):
+            sums: list[Array] = []
+            parts = _about_pivot(x[rows, :], pivot, cast, sums)
+            block = stack_rows(parts, rows.stop - rows.start)
+            total += sum(sums)
+            product_eps = dtype_eps(block)
+            scatter += as_float64(xp.matmul(block.T, block))
+    if not bool(xp.all(xp.isfinite(total))):
+        check_finite(x, "x")
     mean = total / x.shape[0]
-    shift = mean - pivot64
+    shift = mean - as_float64(pivot)
     return Moments(
         count=int(x.shape[0]),
         mean=mean,
@@ -258,6 +262,20 @@ def _moments_of_rows(x: Array, precision: str) -> Moments:
         eps=dtype_eps(x),
         product_eps=product_eps,
     )
+
+
+def _about_pivot(
+    x: Array, pivot: Array, cast: Callable[[Array], Array], sums: list[Array]
+) -> Iterator[Array]:
+    """Yield the rows about the pivot, and leave the float64 sums of the rows as they are in `sums`.
+
+    Both in one pass over memory.
+    """
+    xp = namespace(x)
+    for part in block_slices(*x.shape, elements=cache_elements(x)):
+        rows = x[part, :]
+        sums.append(xp.sum(as_float64(rows), axis=0))
+        yield cast(rows) - pivot
 
 
 def _float64_mean(x: Array) -> Array:

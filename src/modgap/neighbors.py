@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from modgap._arrays import (
@@ -22,6 +23,7 @@ from modgap._arrays import (
     namespace,
     normalize_rows,
     row_norms,
+    stack_rows,
     top_k,
     working_float,
 )
@@ -251,7 +253,10 @@ def _search_block(
             place = -as_float64(xp.arange(start, start + block.shape[0], device=device(block)))
             reached = scores >= xp.expand_dims(floor, axis=1)
             scores = xp.where(reached, place[None, :], xp.full_like(place, -xp.inf)[None, :])
-        values, columns = top_k(scores, min(k, block.shape[0]))
+        above = None
+        if best_scores is not None and best_scores.shape[1] == k:
+            above = best_scores[:, -1]
+        values, columns = top_k(scores, min(k, block.shape[0]), above=above)
         columns = columns + start
         if best_scores is None:
             best_scores, best_indices = values, columns
@@ -273,15 +278,19 @@ def _gallery_blocks(
 
 def _search_form(rows: Array, metric: str, pivot: Array, *, side: str) -> Array:
     """Return rows whose inner product orders as the metric does."""
-    xp = namespace(rows)
     rows = working_float(rows)
     if metric == "ip":
         return rows
-    if metric == "cosine":
-        return normalize_rows(rows)
+    form = normalize_rows if metric == "cosine" else partial(_distance_form, pivot=pivot, side=side)
+    parts = block_slices(*rows.shape, elements=cache_elements(rows))
+    return stack_rows((form(rows[part, :]) for part in parts), rows.shape[0])
+
+
+def _distance_form(rows: Array, pivot: Array, side: str) -> Array:
+    xp = namespace(rows)
     rows = rows - pivot  # distances stay, and no digits are lost to a common offset
     if side == "queries":
         last = xp.ones_like(rows[:, :1])
     else:
-        last = -0.5 * xp.sum(rows * rows, axis=1, keepdims=True)
+        last = -0.5 * xp.expand_dims(xp.vecdot(rows, rows), axis=1)
     return xp.concat([rows, last], axis=1)

@@ -145,6 +145,14 @@ class TestRows:
         assert covered == list(range(rows))
 
 
+class TestStackRows:
+    @pytest.mark.parametrize("step", [1, 3, 10])
+    def test_blocks_become_one_array(self, step, to_xp, rng):
+        rows = rng.normal(size=(10, 4))
+        parts = (to_xp(rows[i : i + step]) for i in range(0, 10, step))
+        np.testing.assert_array_equal(host(_arrays.stack_rows(parts, 10)), rows)
+
+
 class TestTopK:
     @pytest.mark.parametrize("k", [1, 3, 7])
     def test_largest_first(self, k, to_xp, rng):
@@ -171,6 +179,23 @@ class TestTopK:
         np.testing.assert_array_equal(values, before)
         values.flags.writeable = False
         np.testing.assert_array_equal(_arrays.top_k(values, k)[1], expected)
+
+    @pytest.mark.parametrize("width", [20, 64, 500])
+    def test_what_lies_above_a_bar_is_found_and_the_rest_never_beats_it(self, width, rng):
+        values = rng.normal(size=(50, width)).astype(np.float32)
+        above = rng.normal(size=50).astype(np.float32)
+        above[:2] = values[:2].max(axis=1)  # nothing lies above these
+        found, columns = _arrays.top_k(values, 5, above=above)
+        for row, bar, top, at in zip(values, above, found, columns, strict=True):
+            expected = -np.sort(-row[row > bar])[:5]
+            np.testing.assert_array_equal(top[: expected.size], expected)
+            np.testing.assert_array_equal(row[at[: expected.size]], expected)
+            assert np.all(top[expected.size :] <= bar)
+
+    def test_a_bar_that_is_no_number_hides_nothing(self):
+        values = np.arange(100.0, dtype=np.float32)[None, :]
+        _, columns = _arrays.top_k(values, 3, above=np.array([np.nan], dtype=np.float32))
+        assert columns.tolist() == [[99, 98, 97]]
 
     def test_the_tail_beyond_the_groups_is_searched(self):
         values = np.zeros((1, 32 * 9 + 5))

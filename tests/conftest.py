@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,19 @@ def to_other_device() -> Callable[[Any], Any]:
 def rng() -> np.random.Generator:
     """Random numbers, the same in every run."""
     return np.random.default_rng(0)
+
+
+@pytest.fixture
+def interruptible_modgap() -> list[str]:
+    """The command line that starts modgap and lets an interruption through.
+
+    A process that was started in the background hands down to its children that these are ignored.
+    """
+    program = (
+        "import runpy, signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "runpy.run_module('modgap.cli', run_name='__main__')"
+    )
+    return [sys.executable, "-c", program]
 
 
 class RealData:

@@ -432,15 +432,11 @@ def test_debug_shows_the_traceback_of_a_mistake_too(stock, capsys):
     assert "FormatError" in capsys.readouterr().err
 
 
-def test_an_interrupted_evaluation_writes_nothing(stock):
+def test_an_interrupted_evaluation_writes_nothing(stock, interruptible_modgap):
     words = ["evaluate", "--queries", str(stock / "q.npy"), "--gallery", str(stock / "g.npy")]
     words += ["--metric", "cosine", "--draws", "2000000"]
     running = subprocess.Popen(
-        [sys.executable, "-m", "modgap.cli", *words],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        [*interruptible_modgap, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     with pytest.raises(subprocess.TimeoutExpired):
         running.wait(timeout=6)

@@ -3,7 +3,6 @@
 import json
 import signal
 import subprocess
-import sys
 import time
 
 import numpy as np
@@ -179,7 +178,7 @@ def test_warnings_are_one_line_each(files, capsys, rng):
     assert ".py" not in line
 
 
-def test_an_interrupted_apply_resumes_to_the_same_bytes(tmp_path, rng):
+def test_an_interrupted_apply_resumes_to_the_same_bytes(tmp_path, rng, interruptible_modgap):
     """Compressed shards are slow to read, so that the interruption comes in the middle."""
     shards = tmp_path / "shards"
     shards.mkdir()
@@ -192,14 +191,10 @@ def test_an_interrupted_apply_resumes_to_the_same_bytes(tmp_path, rng):
 
     def command(out):
         words = ("apply", tmp_path / "c.safetensors", "--queries", shards, "--out", tmp_path / out)
-        return [sys.executable, "-m", "modgap.cli", *map(str, words)]
+        return [*interruptible_modgap, *map(str, words)]
 
     running = subprocess.Popen(
-        command("stopped"),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        command("stopped"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     deadline = time.monotonic() + 120
     while not (tmp_path / "stopped" / "img_emb_1.npy").exists():  # so that the first is recorded

@@ -7,41 +7,24 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from modgap.cli._inputs import (
-    AnswersOption,
-    ClassesOption,
-    CompanionsOption,
     DrawsOption,
     Gallery,
     JsonOption,
-    LabelsOption,
-    MetricOption,
     NoiseOption,
-    OwnersOption,
-    PairedOption,
-    PartnersOption,
     Queries,
     SeedOption,
-    TemplateOption,
-    TemplatesOption,
 )
+from modgap.cli._task import TaskInputs, takes_task_inputs
 
 if TYPE_CHECKING:
     from modgap.tasks import Task
 
 
+@takes_task_inputs
 def advise(
     queries: Queries,
     gallery: Gallery,
-    labels: LabelsOption = None,
-    paired: PairedOption = False,
-    owners: OwnersOption = None,
-    answers: AnswersOption = None,
-    companions: CompanionsOption = None,
-    partners: PartnersOption = None,
-    metric: MetricOption = "euclidean",
-    template: TemplateOption = None,
-    classes: ClassesOption = None,
-    templates: TemplatesOption = None,
+    inputs: TaskInputs,
     noise: NoiseOption = None,
     answers_may_change: Annotated[
         bool,
@@ -67,27 +50,14 @@ def advise(
     """
     from modgap import advice
     from modgap.cli._console import print_json, progress, say, say_command
-    from modgap.cli._inputs import fill_in, load_task, parse_noises, read_classes
+    from modgap.cli._inputs import fill_in, parse_noises
 
     noises = parse_noises(noise)
-    task = load_task(
-        queries,
-        gallery,
-        labels=labels,
-        paired=paired,
-        owners=owners,
-        answers=answers,
-        companions=companions,
-        partners=partners,
-        metric=metric,
-        template=template,
-        classes=read_classes(classes),
-        templates=templates,
-    )
+    task = inputs.load(queries, gallery)
     wanted = "may-change" if answers_may_change else "same"
     with progress("looking", unit="", shown=not json):
         found = advice.advise(_queries_first(task), noises, answers=wanted, draws=draws, seed=seed)
-    extra = _gallery_option(task, template, len(task.problems) > 1 and not (paired or owners))
+    extra = _gallery_option(task, inputs)
     command = fill_in(found.command + extra, {"QUERIES": queries, "GALLERY": gallery})
     if json:
         print_json({**found.to_dict(), "command": command})
@@ -106,10 +76,10 @@ def _queries_first(task: Task) -> Task:
     return tasks.Task(task.kind, task.metric, task.problems[::-1])
 
 
-def _gallery_option(task: Task, template: int | None, several: bool) -> str:
+def _gallery_option(task: Task, inputs: TaskInputs) -> str:
     """Return what the next command needs in order to take the gallery that was judged."""
     if task.problems[0].gallery.ndim == 3:
         return " --pool"
-    if template is None and not several:
+    if inputs.template is None and (inputs.both_ways or len(task.problems) == 1):
         return ""
-    return f" --template {template or 0}"
+    return f" --template {inputs.template or 0}"

@@ -141,7 +141,7 @@ def _fit(
 
     from modgap._validate import check_choice
     from modgap.cli._console import progress
-    from modgap.cli._inputs import check_template
+    from modgap.cli._task import check_template
     from modgap.closers import METHODS
     from modgap.errors import ArgumentError
     from modgap.io import open_source
@@ -208,7 +208,7 @@ def _fit_rows(
     options: dict[str, Any],
 ) -> Closure:
     from modgap import closers
-    from modgap.cli._inputs import one_gallery
+    from modgap.cli._task import one_gallery
 
     array = right.read()
     chosen = array.reshape(-1, array.shape[-1]) if pool else one_gallery(array, spec, template)

@@ -9,43 +9,26 @@ import typer
 
 from modgap.cli._inputs import (
     AlphasOption,
-    AnswersOption,
-    ClassesOption,
-    CompanionsOption,
     ComponentsOption,
     DrawsOption,
     Gallery,
     JsonOption,
-    LabelsOption,
     MethodsOption,
-    MetricOption,
     NoiseOption,
-    OwnersOption,
-    PairedOption,
-    PartnersOption,
     Queries,
     SeedOption,
-    TemplateOption,
-    TemplatesOption,
 )
+from modgap.cli._task import TaskInputs, takes_task_inputs
 
 if TYPE_CHECKING:
     from modgap.study import Study
 
 
+@takes_task_inputs
 def evaluate(
     queries: Queries,
     gallery: Gallery,
-    labels: LabelsOption = None,
-    paired: PairedOption = False,
-    owners: OwnersOption = None,
-    answers: AnswersOption = None,
-    companions: CompanionsOption = None,
-    partners: PartnersOption = None,
-    metric: MetricOption = "euclidean",
-    template: TemplateOption = None,
-    classes: ClassesOption = None,
-    templates: TemplatesOption = None,
+    inputs: TaskInputs,
     methods: MethodsOption = None,
     alphas: AlphasOption = None,
     n_components: ComponentsOption = None,
@@ -90,30 +73,15 @@ def evaluate(
     from modgap import study
     from modgap.cli._console import print_json, progress
     from modgap.cli._inputs import (
-        load_task,
         parse_alphas,
         parse_components,
         parse_methods,
         parse_noises,
-        read_classes,
     )
 
     chosen, shares, noises = parse_methods(methods), parse_alphas(alphas), parse_noises(noise)
-    components, names = parse_components(n_components), read_classes(classes)
-    task = load_task(
-        queries,
-        gallery,
-        labels=labels,
-        paired=paired,
-        owners=owners,
-        answers=answers,
-        companions=companions,
-        partners=partners,
-        metric=metric,
-        template=template,
-        classes=names,
-        templates=templates,
-    )
+    components = parse_components(n_components)
+    task = inputs.load(queries, gallery)
     _check_fragile(fragile, bool(noises) or paraphrase)
     with progress("evaluating", unit="draws", shown=not json) as advance:
         found = study.evaluate(
@@ -135,7 +103,7 @@ def evaluate(
         return
     _print(document)
     if fragile is not None:
-        _print_fragile(found, fragile, names)
+        _print_fragile(found, fragile, inputs.class_names())
 
 
 def _check_fragile(fragile: int | None, noisy: bool) -> None:

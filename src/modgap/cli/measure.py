@@ -100,7 +100,7 @@ def measure(
     """
     from modgap import gap
     from modgap.cli._console import print_json, progress
-    from modgap.cli._inputs import one_gallery, read_gallery
+    from modgap.cli._task import one_gallery, read_gallery
     from modgap.io import read_array
 
     queries = read_array(a)

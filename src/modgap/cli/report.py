@@ -8,28 +8,20 @@ import typer
 
 from modgap.cli._inputs import (
     AlphasOption,
-    AnswersOption,
-    ClassesOption,
-    CompanionsOption,
     DrawsOption,
     JsonOption,
-    LabelsOption,
     MethodsOption,
-    MetricOption,
     NoiseOption,
-    OwnersOption,
-    PairedOption,
-    PartnersOption,
     SeedOption,
-    TemplateOption,
-    TemplatesOption,
 )
+from modgap.cli._task import TaskInputs, takes_task_inputs
 
 if TYPE_CHECKING:
     from modgap.maps import Closure
     from modgap.tasks import Task
 
 
+@takes_task_inputs
 def report(
     queries: Annotated[
         str | None, typer.Argument(metavar="[QUERIES]", help="What searches, (m, d).")
@@ -38,16 +30,8 @@ def report(
         str | None,
         typer.Argument(metavar="[GALLERY]", help="What is searched, (n, d) or (t, n, d)."),
     ] = None,
-    labels: LabelsOption = None,
-    paired: PairedOption = False,
-    owners: OwnersOption = None,
-    answers: AnswersOption = None,
-    companions: CompanionsOption = None,
-    partners: PartnersOption = None,
-    metric: MetricOption = "euclidean",
-    template: TemplateOption = None,
-    classes: ClassesOption = None,
-    templates: TemplatesOption = None,
+    *,
+    inputs: TaskInputs,
     methods: MethodsOption = None,
     alphas: AlphasOption = None,
     noise: NoiseOption = None,
@@ -76,11 +60,9 @@ def report(
     from modgap.cli._console import print_json, progress, say
     from modgap.cli._inputs import (
         check_out,
-        load_task,
         parse_alphas,
         parse_methods,
         parse_noises,
-        read_classes,
     )
     from modgap.errors import ArgumentError
     from modgap.io._guard import shown
@@ -97,24 +79,11 @@ def report(
         settings["noises"] = parse_noises(noise)
     names: list[str] | None
     if queries is None or gallery is None:
-        _refuse(labels, paired, owners, answers, companions, partners, classes, templates)
-        task, title, names = _sample(template, metric)
+        _refuse(inputs)
+        task, title, names = _sample(inputs)
     else:
-        title, names = f"{shown(queries)} against {shown(gallery)}", read_classes(classes)
-        task = load_task(
-            queries,
-            gallery,
-            labels=labels,
-            paired=paired,
-            owners=owners,
-            answers=answers,
-            companions=companions,
-            partners=partners,
-            metric=metric,
-            template=template,
-            classes=names,
-            templates=templates,
-        )
+        title, names = f"{shown(queries)} against {shown(gallery)}", inputs.class_names()
+        task = inputs.load(queries, gallery)
     printable = None if names is None else [shown(name) for name in names]
     with progress("reporting", unit="draws", shown=not json) as advance:
         summary = report_module.summarize(
@@ -148,20 +117,20 @@ def _names(methods: list[str | Closure]) -> list[str]:
     return names
 
 
-def _refuse(*inputs: str | bool | None) -> None:
+def _refuse(inputs: TaskInputs) -> None:
     """Raise an ArgumentError for inputs that come without QUERIES and GALLERY."""
     from modgap.errors import ArgumentError
 
-    if any(inputs):
+    if inputs != TaskInputs(metric=inputs.metric, template=inputs.template):
         raise ArgumentError(
             "options that name inputs need QUERIES and GALLERY before them; without these the "
             "report is about the sample, which has its own"
         )
 
 
-def _sample(template: int | None, metric: str) -> tuple[Task, str, list[str]]:
+def _sample(inputs: TaskInputs) -> tuple[Task, str, list[str]]:
     from modgap.samples import load_sample
 
     sample = load_sample()
-    task = sample.task(template=template or 0, metric=metric)
+    task = sample.task(template=inputs.template or 0, metric=inputs.metric)
     return task, "The sample: CIFAR-10 and a small dual encoder", sample.classes

@@ -1,0 +1,263 @@
+"""The inputs that describe a task: one set of options for every command that takes a task."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+
+import typer
+
+from modgap.cli._inputs import INPUT, MetricOption, TemplateOption
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from modgap.tasks import Task
+
+LabelsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--labels",
+        metavar=INPUT,
+        help="The right gallery row of each query: integers, or class names together with "
+        "--classes. Any array file, .txt, .csv or .json.",
+    ),
+]
+PairedOption = Annotated[
+    bool,
+    typer.Option("--paired", help="Row i of the queries and row i of the gallery belong together."),
+]
+OwnersOption = Annotated[
+    str | None,
+    typer.Option(
+        "--owners",
+        metavar=INPUT,
+        help="Several captions an image: for each caption the row of its image. One integer per "
+        "gallery row, or else one per query.",
+    ),
+]
+AnswersOption = Annotated[
+    str | None,
+    typer.Option(
+        "--answers",
+        metavar=INPUT,
+        help="Multiple choice: the gallery has shape (m, c, d), and this is the position of the "
+        "right candidate of each query.",
+    ),
+]
+CompanionsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--companions",
+        metavar=INPUT,
+        help="Mixed index: items of the queries' own modality that lie in it beside the gallery.",
+    ),
+]
+PartnersOption = Annotated[
+    str | None,
+    typer.Option(
+        "--partners", metavar=INPUT, help="With --companions: the gallery row that answers a query."
+    ),
+]
+
+ClassesOption = Annotated[
+    str | None,
+    typer.Option(
+        "--classes",
+        metavar="FILE",
+        help="Names of the gallery rows, in order: a .txt with one a line, or a .json list.",
+    ),
+]
+TemplatesOption = Annotated[
+    str | None,
+    typer.Option("--templates", metavar="FILE", help="Names of the caption templates, likewise."),
+]
+
+
+@dataclass(frozen=True)
+class TaskInputs:
+    """What stands beside queries and gallery; each field is an option of the same name.
+
+    Labels or nothing: zero-shot classification. `paired` or `owners`: retrieval in both directions.
+    `answers`: multiple choice. `companions`: retrieval from a mixed index.
+    """
+
+    labels: LabelsOption = None
+    paired: PairedOption = False
+    owners: OwnersOption = None
+    answers: AnswersOption = None
+    companions: CompanionsOption = None
+    partners: PartnersOption = None
+    metric: MetricOption = "euclidean"
+    template: TemplateOption = None
+    classes: ClassesOption = None
+    templates: TemplatesOption = None
+
+    @property
+    def both_ways(self) -> bool:
+        """Whether each side searches the other."""
+        return self.paired or self.owners is not None
+
+    def class_names(self) -> list[str] | None:
+        """Return the names of the gallery's rows, in order."""
+        from modgap.io import read_strings
+
+        return None if self.classes is None else read_strings(self.classes)
+
+    def load(self, queries: str, gallery: str) -> Task:
+        """Return the task that the inputs describe.
+
+        Raises
+        ------
+        ModgapError
+            Inputs exclude each other, cannot be read, or do not fit together.
+        """
+        from modgap import tasks
+        from modgap._validate import check_metric
+        from modgap.io import read_array, read_labels, read_strings
+        from modgap.io._guard import shown
+
+        check_metric(self.metric)
+        self._check_kind()
+        names = self.class_names()
+        left = read_array(queries)
+        right = read_gallery(gallery, self.template, keep=self.answers is None)
+        if self.answers is not None:
+            answers = read_labels(self.answers).labels
+            return tasks.MultipleChoice(left, right, answers, metric=self.metric)
+        if self.labels is None and (self.both_ways or self.companions):
+            return self._retrieval(left, one_gallery(right, gallery, self.template))
+        templates = None
+        if self.templates is not None:
+            templates = [shown(name) for name in read_strings(self.templates)]
+        check_classes(names, right)
+        labels = None if self.labels is None else _label_rows(self.labels, names)
+        return tasks.ZeroShot(
+            left, right, labels, metric=self.metric, template=self.template, templates=templates
+        )
+
+    def _retrieval(self, left: np.ndarray, right: np.ndarray) -> Task:
+        from modgap import tasks
+        from modgap.io import read_array, read_labels
+
+        if self.companions is not None:
+            partners = None if self.partners is None else read_labels(self.partners).labels
+            companions = read_array(self.companions)
+            return tasks.MixedRetrieval(left, right, companions, partners, metric=self.metric)
+        names = ("queries", "gallery")
+        if self.owners is None:
+            return tasks.PairedRetrieval(left, right, metric=self.metric, names=names)
+        rows = read_labels(self.owners).labels
+        if len(rows) != len(right) and len(rows) == len(left):  # the queries are the captions
+            left, right, names = right, left, (names[1], names[0])
+        return tasks.PairedRetrieval(left, right, owners=rows, metric=self.metric, names=names)
+
+    def _check_kind(self) -> None:
+        """Raise an ArgumentError for options that describe two kinds of task at once."""
+        from modgap.errors import ArgumentError
+
+        kinds = ("labels", "paired", "owners", "answers", "companions")
+        chosen = [f"--{name}" for name in kinds if getattr(self, name) not in (None, False)]
+        if len(chosen) > 1:
+            raise ArgumentError(
+                f"`{chosen[0]}` and `{chosen[1]}` describe different kinds of task; give one of them"
+            )
+        if self.partners is not None and self.companions is None:
+            raise ArgumentError(
+                "`--partners` needs `--companions`, the other items of the mixed index"
+            )
+
+
+def takes_task_inputs(command: Callable[..., None]) -> Callable[..., None]:
+    """Turn the parameter `inputs: TaskInputs` of a command into one option per field."""
+    hints = get_type_hints(TaskInputs, include_extras=True)
+    signature = inspect.signature(command, eval_str=True)
+    parameters: list[inspect.Parameter] = []
+    for parameter in signature.parameters.values():
+        if parameter.annotation is not TaskInputs:
+            parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
+            continue
+        for field in fields(TaskInputs):
+            parameters.append(
+                inspect.Parameter(
+                    field.name,
+                    inspect.Parameter.KEYWORD_ONLY,
+                    default=field.default,
+                    annotation=hints[field.name],
+                )
+            )
+
+    @functools.wraps(command)
+    def taking(**words: Any) -> None:
+        given = {field.name: words.pop(field.name) for field in fields(TaskInputs)}
+        command(inputs=TaskInputs(**given), **words)
+
+    taking.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    return taking
+
+
+def read_gallery(spec: str, template: int | None, *, keep: bool = True) -> np.ndarray:
+    """Return the array of a gallery; refuses a template where there is nothing to choose from."""
+    from modgap.io import open_source
+
+    source = open_source(spec)
+    check_template(source.shape if keep else (), spec, template)
+    return source.read()
+
+
+def check_template(shape: tuple[int, ...], spec: str, template: int | None) -> None:
+    """Raise an ArgumentError for a template that a gallery of this shape does not have."""
+    from modgap.errors import ArgumentError
+
+    if template is None:
+        return
+    if len(shape) != 3:
+        raise ArgumentError(
+            "`--template` chooses among the galleries of an array of shape (t, n, d), one per "
+            f"caption template, and `{spec}` is no such array here; leave it out"
+        )
+    if not 0 <= template < shape[0]:
+        raise ArgumentError(
+            f"`--template` must lie between 0 and {shape[0] - 1}, since `{spec}` has {shape[0]} "
+            f"galleries; got {template}"
+        )
+
+
+def one_gallery(array: np.ndarray, spec: str, template: int | None) -> np.ndarray:
+    """Return one gallery, shape (n, d)."""
+    from modgap.errors import ArgumentError
+
+    if array.ndim != 3:
+        return array
+    if template is None:
+        raise ArgumentError(
+            f"`{spec}` has shape {array.shape}: one gallery per caption template, and one is "
+            f"needed here; choose it with --template I, from 0 to {array.shape[0] - 1}"
+        )
+    chosen: np.ndarray = array[template]
+    return chosen
+
+
+def check_classes(classes: list[str] | None, gallery: np.ndarray) -> None:
+    """Raise a ShapeError unless there is one name per gallery row."""
+    from modgap.errors import ShapeError
+
+    if classes is not None and gallery.ndim > 1 and len(classes) != gallery.shape[-2]:
+        raise ShapeError(
+            f"`--classes` must name the {gallery.shape[-2]} rows of the gallery; got {len(classes)}"
+        )
+
+
+def _label_rows(spec: str, classes: list[str] | None) -> np.ndarray:
+    from modgap.errors import ArgumentError
+    from modgap.io import read_labels
+
+    found = read_labels(spec, classes=classes)
+    if found.classes is not None and classes is None:
+        raise ArgumentError(
+            f"`--labels` {spec} holds class names; say which gallery row each is with --classes FILE"
+        )
+    return found.labels

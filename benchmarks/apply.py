@@ -15,14 +15,14 @@ from modgap.maps import AffineMap
 
 
 def run(*, quick: bool, rounds: int | None = None) -> dict[str, Any]:
-    shards, n, d = (2, 50, 8) if quick else (4, 65_536, 512)
+    shards, n, d = (2, 50, 8) if quick else (4, 16_384, 512)
     rank = 6 if quick else 400  # more than half of d: one product with the whole matrix is cheapest
     rng = np.random.default_rng(SEED)
     center = rng.normal(size=d) * 0.04
     axes = np.linalg.qr(rng.normal(size=(d, rank)))[0]
     shift = AffineMap(d, shift=center)
     projection = AffineMap(d, center=center, left=axes, right=axes.T, residual=False)
-    rounds = rounds or (1 if quick else 5)
+    rounds = rounds or (1 if quick else 15)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         source = folder / "in"
@@ -36,12 +36,16 @@ def run(*, quick: bool, rounds: int | None = None) -> dict[str, Any]:
             shift=lambda: _apply(shift, source, folder / "shifted"),
         )
         matrix = (axes @ axes.T).astype(np.float32)
-        loaded = [np.load(file) for file in files]
-        place = np.empty_like(loaded[0])
         multiplied = in_turns(
             rounds,
-            alone=lambda: [np.matmul(part, matrix, out=place) for part in loaded],
             product=lambda: _multiply(matrix, files, folder / "multiplied"),
+            projection=lambda: _apply(projection, source, folder / "projected"),
+        )
+        loaded = [np.load(file) for file in files]
+        place = np.empty_like(loaded[0])
+        bare = in_turns(  # apart from the side above, whose files the system is still writing out
+            rounds,
+            product=lambda: [np.matmul(part, matrix, out=place) for part in loaded],
             projection=lambda: _apply(projection, source, folder / "projected"),
         )
         error = _difference(projection, files, folder / "projected")
@@ -56,7 +60,7 @@ def run(*, quick: bool, rounds: int | None = None) -> dict[str, Any]:
         ),
         ratio_row(
             "the same over the bare product alone: rows in memory, nothing written",
-            multiplied["alone"], multiplied["projection"], ">= 0.7",
+            bare["product"], bare["projection"], ">= 0.7",
         ),
         row("the same: largest difference from float64", error, "<= 1e-5"),
     ]  # fmt: skip
@@ -71,7 +75,7 @@ def run(*, quick: bool, rounds: int | None = None) -> dict[str, Any]:
             "format": "npy",
         },
         "rows": rows,
-        "details": {"seconds": {"shift": copied, "projection": multiplied}},
+        "details": {"seconds": {"shift": copied, "projection": multiplied, "bare": bare}},
     }
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from modgap._arrays import (
     Array,
     asarray_like,
+    is_numpy_array,
     namespace,
     normalize_rows,
     working_float,
@@ -186,29 +187,40 @@ class AffineMap:
         """Multiply once or twice, whichever is cheaper, and add everything constant in one go."""
         if all(getattr(self, part) is None for part in _PARTS):
             return rows
-        offset = self.offset
-        dtype = rows.dtype
-
-        def like(values: np.ndarray) -> Array:
-            return asarray_like(values, rows, dtype=dtype)
-
+        offset = self._like("offset", self.offset, rows)
         if self.left is None:
-            if self.scale is not None:
-                rows = rows * like(np.broadcast_to(np.asarray(self.scale), (self.width,)))
-            return rows + like(offset)
+            return (rows if self.scale is None else self._scaled(rows)) + offset
         xp = namespace(rows)
-        rank = self.left.shape[1]
-        two_steps = rank * (self.width + self.output_width)
+        two_steps = self.left.shape[1] * (self.width + self.output_width)
         if self.right is None or two_steps >= self.width * self.output_width:
             matrix = self.matrix
             assert matrix is not None  # `left` is there
-            return xp.matmul(rows, like(matrix)) + like(offset)
-        right = self.right if self.scale is None else self.right * self.scale
-        product = xp.matmul(xp.matmul(rows, like(self.left)), like(right))
-        if self.residual:
-            kept = rows if self.scale is None else rows * like(np.asarray(self.scale))
-            product = product + kept
-        return product + like(offset)
+            product = xp.matmul(rows, self._like("matrix", matrix, rows))
+        else:
+            right = self.right if self.scale is None else self.right * self.scale
+            product = xp.matmul(rows, self._like("left", self.left, rows))
+            product = xp.matmul(product, self._like("right", right, rows))
+            if self.residual:
+                product += rows if self.scale is None else self._scaled(rows)
+        product += offset
+        return product
+
+    def _scaled(self, rows: Array) -> Array:
+        scale = np.broadcast_to(np.asarray(self.scale), (self.width,))
+        return rows * self._like("scale", scale, rows)
+
+    def _like(self, name: str, values: np.ndarray, rows: Array) -> Array:
+        """Return constants as the rows are; NumPy's are kept, for a stream asks for every block."""
+        if not is_numpy_array(rows):
+            return asarray_like(values, rows, dtype=rows.dtype)
+        key = (name, rows.dtype.str)
+        if key not in self._casts:
+            self._casts[key] = np.asarray(values, dtype=rows.dtype)
+        return self._casts[key]
+
+    @cached_property
+    def _casts(self) -> dict[tuple[str, str], np.ndarray]:
+        return {}
 
 
 @dataclass(frozen=True, eq=False)

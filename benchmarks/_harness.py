@@ -87,15 +87,24 @@ def blas_threads() -> int:
 
 
 def in_turns(
-    rounds: int, *, warm_up: bool = True, **sides: Callable[[], Any]
+    rounds: int,
+    *,
+    warm_up: bool = True,
+    before: Callable[[], Any] = lambda: None,
+    **sides: Callable[[], Any],
 ) -> dict[str, list[float]]:
-    """Time the sides in turns and return seconds per side and round, after one unmeasured round."""
+    """Time the sides in turns and return seconds per side and round, after one unmeasured round.
+
+    `before` is called ahead of every side and not timed.
+    """
     if warm_up:
         for side in sides.values():
+            before()
             side()
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(rounds):
         for name, side in sides.items():
+            before()
             gc.collect()
             start = time.perf_counter()
             side()

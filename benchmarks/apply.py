@@ -30,14 +30,22 @@ def run(*, quick: bool, rounds: int | None = None) -> dict[str, Any]:
         for i in range(shards):
             np.save(source / f"img_emb_{i}.npy", unit_rows(n, d, SEED + i))
         files = sorted(source.iterdir())
+        outputs = [folder / name for name in ("copied", "shifted", "multiplied", "projected")]
+
+        def clear() -> None:
+            for output in outputs:
+                shutil.rmtree(output, ignore_errors=True)
+
         copied = in_turns(
             rounds,
+            before=clear,
             copy=lambda: _copy(files, folder / "copied"),
             shift=lambda: _apply(shift, source, folder / "shifted"),
         )
         matrix = (axes @ axes.T).astype(np.float32)
         multiplied = in_turns(
             rounds,
+            before=clear,
             product=lambda: _multiply(matrix, files, folder / "multiplied"),
             projection=lambda: _apply(projection, source, folder / "projected"),
         )
@@ -45,6 +53,7 @@ def run(*, quick: bool, rounds: int | None = None) -> dict[str, Any]:
         place = np.empty_like(loaded[0])
         bare = in_turns(  # apart from the side above, whose files the system is still writing out
             rounds,
+            before=clear,
             product=lambda: [np.matmul(part, matrix, out=place) for part in loaded],
             projection=lambda: _apply(projection, source, folder / "projected"),
         )
@@ -80,20 +89,17 @@ def run(*, quick: bool, rounds: int | None = None) -> dict[str, Any]:
 
 
 def _apply(mapping: AffineMap, source: Path, out: Path) -> None:
-    shutil.rmtree(out, ignore_errors=True)
     out.mkdir()
     apply_to_source(mapping, open_source(source), out, fingerprint="benchmark")
 
 
 def _copy(files: list[Path], out: Path) -> None:
-    shutil.rmtree(out, ignore_errors=True)
     out.mkdir()
     for file in files:
         shutil.copyfile(file, out / file.name)
 
 
 def _multiply(matrix: np.ndarray, files: list[Path], out: Path) -> None:
-    shutil.rmtree(out, ignore_errors=True)
     out.mkdir()
     for file in files:
         np.save(out / file.name, np.load(file) @ matrix)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from modgap.io.source import Source
 from modgap.io.writers import (
     DEFAULT_KEY,
     WRITABLE,
+    Write,
     array_writer,
     check_values,
     check_writable,
@@ -47,7 +50,8 @@ def apply_to_source(
     Parameters
     ----------
     mapping : callable
-        Takes rows (b, d) and returns as many rows (b, e). Rows may be cut into blocks anywhere.
+        Takes rows (b, d) and returns as many rows (b, e), which stay as they are from then on. Rows
+        may be cut into blocks anywhere.
     source : Source
         Embeddings with 2 or 3 axes; three are mapped template by template.
     out : str or Path
@@ -76,7 +80,8 @@ def apply_to_source(
     Notes
     -----
     The values keep the input's dtype. Files appear when they are complete: whatever stops the run
-    leaves none half written. At any time one block is in memory, 2 MiB (64 MiB for Parquet).
+    leaves none half written. At any time a few blocks are in memory, 2 MiB each (64 MiB for
+    Parquet).
     """
     folder = Path(out)
     _check_source(source)
@@ -209,11 +214,29 @@ def _map_shard(mapping: Rows, shard: Shard, target: Path, tell: Progress) -> tup
         first = next(mapped)
         shape = (*shard.shape[:-1], first.shape[-1])
         check_values(shape, shard.dtype, target)
-        with array_writer(temporary, shape, shard.dtype, key=shard.key or DEFAULT_KEY) as write:
+        writer = array_writer(temporary, shape, shard.dtype, key=shard.key or DEFAULT_KEY)
+        with writer as write, _alongside(write) as hand_over:
             for block in chain([first], mapped):
-                write(block)
+                hand_over(block)
                 tell(len(block))
     return shape
+
+
+@contextmanager
+def _alongside(write: Write) -> Iterator[Write]:
+    """Yield a function that has a block written by a thread of its own, while the next is mapped."""
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        pending: Future[None] | None = None
+
+        def hand_over(block: np.ndarray) -> None:
+            nonlocal pending
+            if pending is not None:
+                pending.result()
+            pending = pool.submit(write, block)
+
+        yield hand_over
+        if pending is not None:
+            pending.result()
 
 
 def _mapped(mapping: Rows, shard: Shard, rows: int) -> Iterator[np.ndarray]:

@@ -90,21 +90,21 @@ def in_turns(
     rounds: int,
     *,
     warm_up: bool = True,
-    before: Callable[[], Any] = lambda: None,
+    before: Callable[[str], Any] = lambda side: None,
     **sides: Callable[[], Any],
 ) -> dict[str, list[float]]:
     """Time the sides in turns and return seconds per side and round, after one unmeasured round.
 
-    `before` is called ahead of every side and not timed.
+    `before` is called with a side's name ahead of that side, and not timed.
     """
     if warm_up:
-        for side in sides.values():
-            before()
+        for name, side in sides.items():
+            before(name)
             side()
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(rounds):
         for name, side in sides.items():
-            before()
+            before(name)
             gc.collect()
             start = time.perf_counter()
             side()

@@ -30,24 +30,22 @@ def run(*, quick: bool, rounds: int | None = None) -> dict[str, Any]:
         for i in range(shards):
             np.save(source / f"img_emb_{i}.npy", unit_rows(n, d, SEED + i))
         files = sorted(source.iterdir())
-        outputs = [folder / name for name in ("copied", "shifted", "multiplied", "projected")]
 
-        def clear() -> None:
-            for output in outputs:
-                shutil.rmtree(output, ignore_errors=True)
+        def clear(side: str) -> None:
+            shutil.rmtree(folder / side, ignore_errors=True)
 
         copied = in_turns(
             rounds,
             before=clear,
-            copy=lambda: _copy(files, folder / "copied"),
-            shift=lambda: _apply(shift, source, folder / "shifted"),
+            copy=lambda: _copy(files, folder / "copy"),
+            shift=lambda: _apply(shift, source, folder / "shift"),
         )
         matrix = (axes @ axes.T).astype(np.float32)
         multiplied = in_turns(
             rounds,
             before=clear,
-            product=lambda: _multiply(matrix, files, folder / "multiplied"),
-            projection=lambda: _apply(projection, source, folder / "projected"),
+            product=lambda: _multiply(matrix, files, folder / "product"),
+            projection=lambda: _apply(projection, source, folder / "projection"),
         )
         loaded = [np.load(file) for file in files]
         place = np.empty_like(loaded[0])
@@ -55,9 +53,9 @@ def run(*, quick: bool, rounds: int | None = None) -> dict[str, Any]:
             rounds,
             before=clear,
             product=lambda: [np.matmul(part, matrix, out=place) for part in loaded],
-            projection=lambda: _apply(projection, source, folder / "projected"),
+            projection=lambda: _apply(projection, source, folder / "projection"),
         )
-        error = _difference(projection, files, folder / "projected")
+        error = _difference(projection, files, folder / "projection")
     rows = [
         ratio_row(
             "a shift applied to shards: throughput over that of copying them",

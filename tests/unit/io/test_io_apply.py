@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -112,6 +113,30 @@ def test_an_interrupted_run_leaves_whole_files_and_resumes(tmp_path, error):
     third = Counting()
     report = apply_to_source(third, source, out, fingerprint="f")
     assert (third.calls, report) == (0, {"shards": 3, "rows": 15, "skipped": 3, "bytes": 0})
+
+
+@pytest.mark.parametrize("block", [1, 2, 3])
+def test_a_disk_that_fills_up_under_any_block_leaves_no_file(tmp_path, monkeypatch, block):
+    """Blocks are written by a thread of its own; the last one's failure is seen like the first's."""
+    np.save(tmp_path / "emb.npy", np.ones((9, 4), dtype=np.float32))
+    monkeypatch.setattr(apply, "_BLOCK_BYTES", 3 * 4 * 4)  # three blocks of three rows
+    written = []
+
+    @contextmanager
+    def small_disk(path, shape, dtype, *, key):
+        def write(rows):
+            written.append(len(rows))
+            if len(written) == block:
+                raise OSError(errno.ENOSPC, "No space left on device")
+
+        yield write
+
+    monkeypatch.setattr(apply, "array_writer", small_disk)
+    out = tmp_path / "out"
+    with pytest.raises(FormatError, match="No space left"):
+        apply_to_source(lambda rows: rows, open_source(tmp_path / "emb.npy"), out, fingerprint="f")
+    assert written == [3] * block
+    assert [name for name in os.listdir(out) if name != "modgap.json"] == []
 
 
 def test_a_kill_between_file_and_record_is_mended(tmp_path):

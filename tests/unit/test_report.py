@@ -15,7 +15,7 @@ import modgap
 from modgap._extras import require as real_require
 from modgap.errors import ArgumentError, FormatError, MissingExtraError
 from modgap.noise import Bins, Gaussian, parse
-from modgap.report import summarize, write_report
+from modgap.report import charts, summarize, write_report
 
 SMALL: dict[str, Any] = {"alphas": (0, 1), "draws": 4, "noises": (Gaussian(0.05), Bins(16))}
 
@@ -126,6 +126,14 @@ def test_closing_brings_the_clouds_together(sample_summary: dict[str, Any]) -> N
     assert away[0] > 0.4
     assert abs(away[1]) < 0.05
     assert clouds["shown"] == {"queries": 600, "gallery": 10}
+
+
+def test_both_panels_say_which_cloud_is_which(sample_summary: dict[str, Any]) -> None:
+    pytest.importorskip("vl_convert", reason="the report extra is not installed")
+    panels = charts.cloud_panels(sample_summary["problems"][0]["clouds"])
+    assert len(panels) == 2
+    for panel in panels:
+        assert {"queries", "gallery"} <= set(re.findall(r"<text[^>]*>([^<]*)</text>", panel["svg"]))
 
 
 def test_fragile_queries_are_named_and_certified(sample_summary: dict[str, Any]) -> None:

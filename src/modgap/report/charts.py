@@ -28,13 +28,13 @@ def cloud_panels(clouds: dict[str, Any]) -> list[dict[str, str]]:
 
 def _cloud(points: dict[str, list[list[float]]], title: str, spans: list[list[float]]) -> Any:
     alt = theme.altair()
-    rows = [{"x": x, "y": y, "side": side} for side in _SIDES for x, y in points[side]]
+    veil = 1.0 if len(points["gallery"]) < 100 else 0.45
+    looks = {"queries": {"size": 16, "opacity": 0.45}, "gallery": {"size": 60, "opacity": veil}}
+    rows = [
+        {"x": x, "y": y, "side": side, **looks[side]} for side in _SIDES for x, y in points[side]
+    ]
     colors = alt.Scale(domain=list(_SIDES), range=[theme.QUERIES, theme.GALLERY])
     shapes = alt.Scale(domain=list(_SIDES), range=["circle", "diamond"])
-    sizes = alt.Scale(domain=list(_SIDES), range=[16, 60])
-    veils = alt.Scale(
-        domain=list(_SIDES), range=[0.45, 1.0 if len(points["gallery"]) < 100 else 0.45]
-    )
     return (
         alt.Chart(theme.table(rows), title=title)
         .mark_point(filled=True, strokeWidth=0.6)
@@ -43,8 +43,9 @@ def _cloud(points: dict[str, list[list[float]]], title: str, spans: list[list[fl
             y=alt.Y("y:Q", title="first principal axis", scale=alt.Scale(domain=spans[1])),
             color=alt.Color("side:N", title=None, scale=colors),
             shape=alt.Shape("side:N", title=None, scale=shapes),
-            size=alt.Size("side:N", legend=None, scale=sizes),
-            opacity=alt.Opacity("side:N", legend=None, scale=veils),
+            # Of fields of their own: without a legend on `side` they would take away the others'.
+            size=alt.Size("size:Q", scale=None, legend=None),
+            opacity=alt.Opacity("opacity:Q", scale=None, legend=None),
         )
         .properties(width=theme.WIDTH, height=theme.WIDTH * 0.8)
     )

@@ -14,19 +14,6 @@ from modgap.maps import Closure
 
 
 @pytest.fixture
-def modgap(capsys):
-    """A function that runs a command and returns what it printed on stdout."""
-
-    def call(*words):
-        code = main([str(word) for word in words])
-        printed = capsys.readouterr()
-        assert code == 0, printed.err
-        return printed.out
-
-    return call
-
-
-@pytest.fixture
 def files(tmp_path):
     sample = load_sample()
     np.save(tmp_path / "images.npy", 3 * sample.images)  # not of unit length: cosine must see to it

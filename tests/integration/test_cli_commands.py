@@ -22,19 +22,6 @@ HEAVY = ("numpy", "scipy", "torch", "pyarrow", "altair", "jax", "faiss", "sklear
 
 
 @pytest.fixture
-def modgap(capsys):
-    """A function that runs a command and returns what it printed on stdout."""
-
-    def call(*words):
-        code = main([str(word) for word in words])
-        printed = capsys.readouterr()
-        assert code == 0, printed.err
-        return printed.out
-
-    return call
-
-
-@pytest.fixture
 def pair(tmp_path):
     sample = load_sample()
     np.savez(tmp_path / "pair.npz", images=sample.images[:90], texts=sample.images[90:180])

@@ -7,22 +7,8 @@ import numpy as np
 import pytest
 
 from modgap import PairedRetrieval, ZeroShot, load_sample, noise
-from modgap.cli import main
 from modgap.closers import METHODS
 from modgap.study import evaluate
-
-
-@pytest.fixture
-def modgap(capsys):
-    """A function that runs a command and returns what it printed on stdout."""
-
-    def call(*words):
-        code = main([str(word) for word in words])
-        printed = capsys.readouterr()
-        assert code == 0, printed.err
-        return printed.out
-
-    return call
 
 
 @pytest.fixture

@@ -293,7 +293,7 @@ def _top_k_of_block(x: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         best = np.maximum(best[:, :half], best[:, half : 2 * half])
     cut = best.shape[1] - k
     least = np.partition(best, cut, axis=1)[:, cut, None]
-    return _largest_inside(x, ~(x < least), k)  # so does NaN here
+    return _largest_inside(x, ~(x < least), k)  # NaN stays in here too
 
 
 def _largest_inside(x: np.ndarray, inside: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:

@@ -197,9 +197,8 @@ class AffineMap:
             assert matrix is not None  # `left` is there
             product = xp.matmul(rows, self._like("matrix", matrix, rows))
         else:
-            right = self.right if self.scale is None else self.right * self.scale
             product = xp.matmul(rows, self._like("left", self.left, rows))
-            product = xp.matmul(product, self._like("right", right, rows))
+            product = xp.matmul(product, self._like("right", self._scaled_right, rows))
             if self.residual:
                 product += rows if self.scale is None else self._scaled(rows)
         product += offset
@@ -217,6 +216,11 @@ class AffineMap:
         if key not in self._casts:
             self._casts[key] = np.asarray(values, dtype=rows.dtype)
         return self._casts[key]
+
+    @cached_property
+    def _scaled_right(self) -> np.ndarray:
+        assert self.right is not None
+        return self.right if self.scale is None else self.right * self.scale
 
     @cached_property
     def _casts(self) -> dict[tuple[str, str], np.ndarray]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ _READ_BYTES = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True)
-class Shard:
+class Shard(ABC):
     """The array in one file; the subclasses know how to get at it.
 
     Attributes
@@ -55,12 +56,12 @@ class Shard:
         """Embedding dimension d; 1 for labels."""
         return 1 if len(self.shape) == 1 else self.shape[-1]
 
+    @abstractmethod
     def blocks(self, rows: int) -> Iterator[np.ndarray]:
         """Yield the rows in order, `rows` at most at a time and never across templates.
 
         Each block has shape (b, d), or (b,) for labels.
         """
-        raise NotImplementedError
 
     def read(self) -> np.ndarray:
         """Return the whole array."""

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from _harness import SEED, in_turns, ratio_row, row, unit_rows
 
+from modgap.closers.maps import AffineMap
 from modgap.io import apply_to_source, open_source
-from modgap.maps import AffineMap
 
 
 def run(*, quick: bool, rounds: int | None = None) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import numpy as np
 from _harness import SEED, in_turns, ratio_row, row
 from sklearn.decomposition import IncrementalPCA
 
-from modgap.moments import Moments
+from modgap._core.moments import Moments
 
 
 def run(*, quick: bool, rounds: int | None = None) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import faiss
 import numpy as np
 from _harness import SEED, extra_memory, in_fresh_process, in_turns, ratio_row, row, unit_rows
 
-from modgap.neighbors import nearest
+from modgap.decisions.neighbors import nearest
 
 INDEXES = {"ip": faiss.IndexFlatIP, "euclidean": faiss.IndexFlatL2}
 NAMES = {"ip": "inner product", "euclidean": "Euclidean"}

@@ -19,9 +19,10 @@ import numpy as np
 from _harness import SEED, clouds, in_turns, ratio_row, row
 from scipy import special, stats
 
-from modgap import _survival, closers
-from modgap.gaussian import win_probability
-from modgap.stability import System, decide
+from modgap import closers
+from modgap.robustness import tables as _survival
+from modgap.robustness.integral import win_probability
+from modgap.robustness.outcomes import System, decide
 
 SIGMAS = (0.005, 0.022, 0.040)
 DRAWS = 100

@@ -17,8 +17,8 @@ import numpy as np
 from _harness import SEED, extra_memory, in_fresh_process, row, unit_rows
 
 from modgap import closers
+from modgap._core.moments import Moments
 from modgap.io import open_source
-from modgap.moments import Moments
 
 
 def run(*, quick: bool, rounds: int | None = None) -> dict[str, Any]:

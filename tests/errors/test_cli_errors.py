@@ -387,7 +387,7 @@ def test_odd_but_sound_galleries(stock, tmp_path, capsys, line, edit, metric):
 
 
 def test_faults_of_modgap_say_so(stock, monkeypatch, capsys):
-    from modgap import gap
+    from modgap import measures as gap
 
     def broken(*_, **__):
         raise KeyError("what")
@@ -416,7 +416,7 @@ def test_faults_of_modgap_say_so(stock, monkeypatch, capsys):
     ],
 )
 def test_what_else_can_happen(stock, monkeypatch, capsys, error, code, says):
-    from modgap import gap
+    from modgap import measures as gap
 
     def broken(*_, **__):
         raise error

@@ -9,14 +9,15 @@ import numpy as np
 import pytest
 
 from modgap import closers
-from modgap._arrays import to_numpy
+from modgap._core.arrays import to_numpy
+from modgap._core.moments import Moments, cross_scatter
+from modgap.closers.closure import Closure
+from modgap.decisions.certificates import certified_radius
+from modgap.decisions.neighbors import margins, nearest, nearest_candidates
 from modgap.errors import ArgumentError, ClosureError, ClosureWarning, DataError, ShapeError
-from modgap.gaussian import candidate_win_probability, win_probability
-from modgap.maps import Closure
-from modgap.moments import Moments, cross_scatter
-from modgap.neighbors import margins, nearest, nearest_candidates
-from modgap.noise import Bins, Gaussian, Uniform
-from modgap.stability import certified_radius, stability
+from modgap.robustness.integral import candidate_win_probability, win_probability
+from modgap.robustness.noise import Bins, Gaussian, Uniform
+from modgap.robustness.outcomes import stability
 
 Y = np.array([[1.0, 0.0, 2.0], [0.0, 1.0, 1.0], [1.0, 1.0, 0.0], [0.5, 0.2, 0.1]])
 X = np.array([[1.0, 0.5, 0.0], [0.0, 1.0, 2.0], [2.0, 0.0, 1.0]])

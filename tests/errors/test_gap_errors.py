@@ -7,8 +7,9 @@ import re
 import numpy as np
 import pytest
 
-from modgap import gap, geometry
+from modgap import measures as gap
 from modgap.errors import ArgumentError, DataError, ShapeError
+from modgap.measures import cloud as geometry
 
 X = np.array([[1.0, 0.0, 2.0], [0.0, 1.0, 1.0], [1.0, 1.0, 0.0]])
 WIDE = np.ones((2, 4))

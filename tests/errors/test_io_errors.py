@@ -10,7 +10,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from modgap._extras import require
+from modgap._core.extras import require
 from modgap.errors import DataError, FormatError, MissingExtraError, ModgapError, ShapeError
 from modgap.io import open_source, read_array, read_labels, read_strings
 
@@ -483,7 +483,7 @@ def test_a_missing_package_names_the_command(tmp_path, monkeypatch, suffix, modu
     def missing(name):
         raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
-    monkeypatch.setattr("modgap._extras.importlib.import_module", missing)
+    monkeypatch.setattr("modgap._core.extras.importlib.import_module", missing)
     wanted = f'this needs the package `{module}`; pip install "modgap[{extra}]"'
     assert message(MissingExtraError, open_source, path) == wanted
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from modgap import theory
-from modgap.dynamics import Simulation, descend, initial_clouds, simulate
 from modgap.errors import ArgumentError, DataError, ShapeError
+from modgap.paper import theory
+from modgap.paper.dynamics import Simulation, descend, initial_clouds, simulate
 
 CLOUD = np.arange(12.0).reshape(4, 3)
 OTHER = CLOUD[::-1] ** 1.1 + 1.0

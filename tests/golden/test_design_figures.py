@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 from modgap import closers
-from modgap.gaussian import win_probability
-from modgap.maps import AffineMap, Closure
-from modgap.moments import Moments
-from modgap.neighbors import nearest
-from modgap.noise import Gaussian
-from modgap.stability import stability
+from modgap._core.moments import Moments
+from modgap.closers.closure import Closure
+from modgap.closers.maps import AffineMap
+from modgap.decisions.neighbors import nearest
+from modgap.robustness.integral import win_probability
+from modgap.robustness.noise import Gaussian
+from modgap.robustness.outcomes import stability
 
 #: Exact stability of the 968 images: what the integral says, to four digits.
 CALTECH = {

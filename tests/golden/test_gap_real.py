@@ -7,7 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from modgap import gap, geometry
+from modgap import measures as gap
+from modgap.measures import cloud as geometry
 
 PAIRED = ("coco_clip_vitb16", "coco_clip_vitb16_untrained")
 
@@ -115,7 +116,7 @@ class TestDirectly:
 
     def test_separability_is_scikit_learn_s(self, real_data):
         models = pytest.importorskip("sklearn.linear_model")
-        from modgap.gap.distributions import fit_probe
+        from modgap.measures.distributions import fit_probe
 
         images, texts = (unit(x)[:, :40] for x in clouds(real_data, "coco_clip_vitb16"))
         model = models.LogisticRegression(tol=1e-9, max_iter=5000).fit(

@@ -10,7 +10,7 @@ import pytest
 
 from modgap import closers, load_sample
 from modgap.cli import main
-from modgap.maps import Closure
+from modgap.closers.closure import Closure
 
 
 @pytest.fixture

@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from modgap import gap, load_sample
+from modgap import load_sample
+from modgap import measures as gap
 from modgap.cli import _inputs, _selfcheck, main, measure
 from modgap.closers import METHODS
-from modgap.dynamics import Simulation
+from modgap.paper.dynamics import Simulation
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = ("report", "measure", "close", "apply", "evaluate", "advise", "simulate", "figures",

@@ -6,9 +6,10 @@ import shlex
 import numpy as np
 import pytest
 
-from modgap import PairedRetrieval, ZeroShot, load_sample, noise
+from modgap import PairedRetrieval, ZeroShot, load_sample
 from modgap.closers import METHODS
-from modgap.study import evaluate
+from modgap.evaluation.study import evaluate
+from modgap.robustness import noise
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from modgap import closers
-from modgap.moments import Moments, principal_axes
-from modgap.neighbors import nearest
-from modgap.noise import Codec, FaissCodec
+from modgap._core.moments import Moments, principal_axes
+from modgap.decisions.neighbors import nearest
+from modgap.robustness.noise import Codec, FaissCodec
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from modgap import load_sample
-from modgap.gap import centroid_gap
-from modgap.neighbors import nearest
+from modgap.decisions.neighbors import nearest
+from modgap.measures import centroid_gap
 
 ROOT = Path(__file__).parents[2]
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from modgap import closers
 from modgap.closers import METHODS
+from modgap.decisions.neighbors import nearest
 from modgap.errors import ClosureWarning
-from modgap.neighbors import nearest
 
 METRICS = ("euclidean", "ip", "cosine")
 EXACT = ("none", "recenter", "orthogonal", "affine")

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modgap import closers
+from modgap.closers.closure import Closure
 from modgap.errors import ClosureWarning
-from modgap.gaussian import win_probability
-from modgap.maps import Closure
+from modgap.robustness.integral import win_probability
 
 EXACT = ("none", "recenter", "orthogonal", "affine")
 SEEDS = st.integers(0, 2**31)

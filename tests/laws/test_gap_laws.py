@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modgap import gap, geometry
+from modgap import measures as gap
+from modgap.measures import cloud as geometry
 
 SEEDS = st.integers(0, 2**32 - 1)
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from modgap.moments import Moments, principal_axes
+from modgap._core.moments import Moments, principal_axes
 
 WIDTH = 4
 

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from modgap import neighbors
-from modgap.neighbors import margins, nearest, nearest_candidates
+from modgap.decisions import neighbors
+from modgap.decisions.neighbors import margins, nearest, nearest_candidates
 
 METRICS = ("euclidean", "ip", "cosine")
 

@@ -10,12 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modgap import closers
+from modgap.decisions.certificates import certified_radius
+from modgap.decisions.neighbors import nearest
 from modgap.errors import ClosureWarning
-from modgap.gaussian import win_probability
-from modgap.montecarlo import System, sample_decisions
-from modgap.neighbors import nearest
-from modgap.noise import Gaussian, Uniform
-from modgap.stability import certified_radius, decide
+from modgap.robustness.integral import win_probability
+from modgap.robustness.noise import Gaussian, Uniform
+from modgap.robustness.outcomes import decide
+from modgap.robustness.sampling import System, sample_decisions
 
 METRICS = ("euclidean", "ip", "cosine")
 EXACT = ("none", "recenter", "orthogonal", "affine")

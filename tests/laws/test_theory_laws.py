@@ -6,9 +6,9 @@ from hypothesis import find, given, settings
 from hypothesis import strategies as st
 from scipy import integrate, special, stats
 
-from modgap import theory
-from modgap.gaussian import win_probability
-from modgap.neighbors import nearest
+from modgap.decisions.neighbors import nearest
+from modgap.paper import theory
+from modgap.robustness.integral import win_probability
 
 seeds = st.integers(0, 2**32 - 1)
 temperatures = st.floats(0.02, 5.0)

@@ -35,9 +35,9 @@ def loaded_by(code: str) -> set[str]:
     "code",
     [
         "import modgap",
-        "import modgap.closers, modgap.stability",
-        "import modgap.tasks, modgap.study, modgap.advice",
-        "import modgap.gap, modgap.geometry, modgap.theory, modgap.dynamics",
+        "import modgap.closers, modgap.robustness.outcomes",
+        "import modgap.evaluation.tasks, modgap.evaluation.study, modgap.evaluation.advice",
+        "import modgap.measures, modgap.measures.cloud, modgap.paper.theory, modgap.paper.dynamics",
         "import modgap.cli",
     ],
 )
@@ -49,8 +49,9 @@ def test_nothing_heavy_is_loaded_by_using_it_on_numpy() -> None:
     code = """
 import numpy as np
 from modgap import closers
-from modgap.noise import Bins, Gaussian, Uniform
-from modgap.stability import certified_radius, stability
+from modgap.robustness.noise import Bins, Gaussian, Uniform
+from modgap.decisions.certificates import certified_radius
+from modgap.robustness.outcomes import stability
 rng = np.random.default_rng(0)
 queries, gallery = rng.normal(size=(6, 300)), rng.normal(size=(4, 300))
 closure = closers.fit("affine", queries, gallery)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from modgap.maps import Closure
-    from modgap.noise import Noise
+    from modgap.closers.closure import Closure
+    from modgap.robustness.noise import Noise
 
 INPUT = "PATH[:KEY]"
 #: The keys of `modgap.closers.METHODS`, written down because help must load nothing heavy.
@@ -93,8 +93,8 @@ JsonOption = Annotated[
 def parse_methods(words: list[str] | None) -> list[str | Closure]:
     """Return closers by name, and closures from files."""
     from modgap.closers import METHODS
+    from modgap.closers.closure import Closure
     from modgap.errors import ArgumentError
-    from modgap.maps import Closure
 
     found: list[str | Closure] = []
     for word in _split(words):
@@ -112,14 +112,14 @@ def parse_methods(words: list[str] | None) -> list[str | Closure]:
 
 def parse_alphas(words: list[str] | None) -> list[float]:
     """Return the alphas, 1 by default."""
-    from modgap._validate import check_number
+    from modgap._core.checks import check_number
 
     return [check_number(word, "--alphas", low=-100, high=100) for word in _split(words)] or [1.0]
 
 
 def parse_noises(words: list[str] | None) -> list[Noise]:
     """Return the noises; ``none`` alone for an empty list."""
-    from modgap.noise import Gaussian, parse
+    from modgap.robustness.noise import Gaussian, parse
 
     if words and [word.strip() for word in words] == ["none"]:
         return []
@@ -128,7 +128,7 @@ def parse_noises(words: list[str] | None) -> list[Noise]:
 
 def parse_components(word: str | None) -> int | float | str | None:
     """Return `n_components` as the library takes it."""
-    from modgap._validate import check_components
+    from modgap._core.checks import check_components
     from modgap.errors import ArgumentError
 
     if word is None:

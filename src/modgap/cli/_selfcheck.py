@@ -32,7 +32,7 @@ def _clouds() -> tuple[Any, Any]:
 
 
 def _decisions(queries: Any, gallery: Any, metric: str) -> Any:
-    from modgap.neighbors import nearest
+    from modgap.decisions.neighbors import nearest
 
     return nearest(queries, gallery, metric=metric).indices[:, 0]
 
@@ -80,8 +80,8 @@ def exact_stability_against_sampling() -> tuple[bool, str]:
     """Compare the exact integral: within 4 standard errors of 400 draws."""
     import numpy as np
 
-    from modgap.noise import Gaussian
-    from modgap.stability import stability
+    from modgap.robustness.noise import Gaussian
+    from modgap.robustness.outcomes import stability
 
     queries, gallery = _clouds()
     outcome = stability(queries, gallery, Gaussian(0.1))
@@ -103,7 +103,7 @@ def closures_survive_saving() -> tuple[bool, str]:
     import numpy as np
 
     from modgap import closers
-    from modgap.maps import Closure
+    from modgap.closers.closure import Closure
 
     queries, gallery = _clouds()
     closure = closers.fit("affine", queries, gallery)

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import numpy as np
 
+    from modgap._core.moments import Moments
     from modgap.cli._console import Advance
     from modgap.io import Source
-    from modgap.moments import Moments
 
 #: Rows per block: float64 copies of a block of 1,024 dimensions take 128 MiB.
 _ROWS = 16384
@@ -27,7 +27,7 @@ def checked_blocks(source: Source, name: str, *, zero_rows: bool) -> Iterator[np
         A row holds NaN or infinity, or has no direction and needs one; the message counts rows
         from the start of the source.
     """
-    from modgap._validate import check_cloud
+    from modgap._core.checks import check_cloud
     from modgap.errors import DataError
 
     start = 0
@@ -50,8 +50,8 @@ def moments_of(
     source: Source, name: str, *, metric: str, precision: str, advance: Advance
 ) -> Moments:
     """Return the moments of a source, of its rows at unit length under cosine."""
-    from modgap._arrays import as_float64, normalize_rows
-    from modgap.moments import Moments
+    from modgap._core.arrays import as_float64, normalize_rows
+    from modgap._core.moments import Moments
 
     def blocks() -> Iterator[np.ndarray]:
         for block in checked_blocks(source, name, zero_rows=metric != "cosine"):

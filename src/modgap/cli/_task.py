@@ -15,7 +15,7 @@ from modgap.cli._inputs import INPUT, MetricOption, TemplateOption
 if TYPE_CHECKING:
     import numpy as np
 
-    from modgap.tasks import Task
+    from modgap.evaluation.tasks import Task
 
 LabelsOption = Annotated[
     str | None,
@@ -115,8 +115,8 @@ class TaskInputs:
         ModgapError
             Inputs exclude each other, cannot be read, or do not fit together.
         """
-        from modgap import tasks
-        from modgap._validate import check_metric
+        from modgap._core.checks import check_metric
+        from modgap.evaluation import tasks
         from modgap.io import read_array, read_labels, read_strings
         from modgap.io._guard import shown
 
@@ -140,7 +140,7 @@ class TaskInputs:
         )
 
     def _retrieval(self, left: np.ndarray, right: np.ndarray) -> Task:
-        from modgap import tasks
+        from modgap.evaluation import tasks
         from modgap.io import read_array, read_labels
 
         if self.companions is not None:

@@ -17,7 +17,7 @@ from modgap.cli._inputs import (
 from modgap.cli._task import TaskInputs, takes_task_inputs
 
 if TYPE_CHECKING:
-    from modgap.tasks import Task
+    from modgap.evaluation.tasks import Task
 
 
 @takes_task_inputs
@@ -48,9 +48,9 @@ def advise(
       modgap advise --queries images.npy --gallery texts.npy --noise int8
       modgap advise --queries images.npy --gallery captions.npy --paired --answers-may-change
     """
-    from modgap import advice
     from modgap.cli._console import print_json, progress, say, say_command
     from modgap.cli._inputs import fill_in, parse_noises
+    from modgap.evaluation import advice
 
     noises = parse_noises(noise)
     task = inputs.load(queries, gallery)
@@ -69,7 +69,7 @@ def advise(
 
 def _queries_first(task: Task) -> Task:
     """Return the task with the direction that the caller named first."""
-    from modgap import tasks
+    from modgap.evaluation import tasks
 
     if task.problems[0].name != "gallery -> queries":
         return task

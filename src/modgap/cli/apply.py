@@ -11,8 +11,8 @@ import typer
 from modgap.cli._inputs import INPUT, JsonOption
 
 if TYPE_CHECKING:
+    from modgap.closers.maps import AffineMap
     from modgap.io import Source
-    from modgap.maps import AffineMap
 
 
 def apply(
@@ -41,9 +41,9 @@ def apply(
       modgap apply closure.safetensors --gallery embeddings:text_emb --out closed-gallery
     """
     from modgap.cli._console import print_json
+    from modgap.closers.closure import Closure
     from modgap.errors import ArgumentError
     from modgap.io import open_source
-    from modgap.maps import Closure
 
     fitted = Closure.load(closure)
     if (queries is None) == (gallery is None):
@@ -89,7 +89,7 @@ def _fingerprint(closure: str, side: str) -> str:
 def _run(
     source: Source, mapping: AffineMap, side: str, out: str, fingerprint: str, *, shown: bool
 ) -> dict[str, int]:
-    from modgap._validate import check_cloud
+    from modgap._core.checks import check_cloud
     from modgap.cli._console import progress
     from modgap.cli._stream import checked_blocks
     from modgap.errors import DataError, ModgapError

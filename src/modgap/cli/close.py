@@ -18,8 +18,8 @@ from modgap.cli._inputs import (
 )
 
 if TYPE_CHECKING:
+    from modgap.closers.closure import Closure
     from modgap.io import Source
-    from modgap.maps import Closure
 
 
 def close(
@@ -89,7 +89,7 @@ def close(
       modgap close --queries img_emb --gallery texts.npy --template 3 --method orthogonal \
                    --n-components 0.9 --metric cosine --out closure.safetensors
     """
-    from modgap._validate import check_metric
+    from modgap._core.checks import check_metric
     from modgap.cli._console import print_json
     from modgap.cli._inputs import check_out, parse_components
 
@@ -114,8 +114,8 @@ def close(
 
 def _check_replaceable(target: Any) -> None:
     """Raise an ArgumentError if a file that is no closure would be lost."""
+    from modgap.closers.closure import Closure
     from modgap.errors import ArgumentError, FormatError
-    from modgap.maps import Closure
 
     if not target.exists():
         return
@@ -139,7 +139,7 @@ def _fit(
 ) -> Closure:
     from dataclasses import replace
 
-    from modgap._validate import check_choice
+    from modgap._core.checks import check_choice
     from modgap.cli._console import progress
     from modgap.cli._task import check_template
     from modgap.closers import METHODS

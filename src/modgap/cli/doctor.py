@@ -110,7 +110,7 @@ def _devices(look: bool) -> list[str] | None:
     """Return the devices of torch, or None where nobody asked or torch is absent."""
     if not look:
         return None
-    from modgap._extras import require
+    from modgap._core.extras import require
 
     torch = require("torch", "torch")
     names = [f"cuda:{i} {torch.cuda.get_device_name(i)}" for i in range(torch.cuda.device_count())]

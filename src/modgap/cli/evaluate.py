@@ -21,7 +21,7 @@ from modgap.cli._inputs import (
 from modgap.cli._task import TaskInputs, takes_task_inputs
 
 if TYPE_CHECKING:
-    from modgap.study import Study
+    from modgap.evaluation.study import Study
 
 
 @takes_task_inputs
@@ -70,7 +70,6 @@ def evaluate(
                       --methods none,orthogonal,affine --noise gaussian:0.022 --noise bins:16
       modgap evaluate --queries images.npy --gallery captions.npy --paired --json
     """
-    from modgap import study
     from modgap.cli._console import print_json, progress
     from modgap.cli._inputs import (
         parse_alphas,
@@ -78,6 +77,7 @@ def evaluate(
         parse_methods,
         parse_noises,
     )
+    from modgap.evaluation import study
 
     chosen, shares, noises = parse_methods(methods), parse_alphas(alphas), parse_noises(noise)
     components = parse_components(n_components)
@@ -107,7 +107,7 @@ def evaluate(
 
 
 def _check_fragile(fragile: int | None, noisy: bool) -> None:
-    from modgap._validate import check_count
+    from modgap._core.checks import check_count
     from modgap.errors import ArgumentError
 
     if fragile is None:

@@ -38,7 +38,7 @@ def figures(
 
     from modgap.cli._console import print_json, progress, say
     from modgap.errors import ArgumentError
-    from modgap.figures import FIGURES, make
+    from modgap.paper.figures import FIGURES, make
 
     target = Path(out)
     if target.exists() and not target.is_dir():
@@ -58,7 +58,7 @@ def figures(
 
 def _print(entry: dict[str, Any]) -> None:
     from modgap.cli._console import say
-    from modgap.figures.record import words
+    from modgap.paper.figures.record import words
 
     say(f"Figure {entry['figure']}, {entry['title']}: the claim {words(entry['holds'])}.")
     say(f"  {entry['verdict']}")

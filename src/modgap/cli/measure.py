@@ -8,7 +8,7 @@ import typer
 
 from modgap.cli._inputs import JsonOption, SeedOption, TemplateOption
 
-#: Where a figure lies in the document of `modgap.gap.measure`, its name, and what it means.
+#: Where a figure lies in the document of `modgap.measures.measure`, its name, and what it means.
 FIGURES = (
     ("centroid_gap", "centroid gap", "distance of the two means; 0 is no gap"),
     ("centroid_gap_floor", "  floor", "what two samples of one cloud would show by chance"),
@@ -98,7 +98,7 @@ def measure(
       modgap measure images.npy texts.npy --paired
       modgap measure clip.npz:images clip.npz:texts --json
     """
-    from modgap import gap
+    from modgap import measures as gap
     from modgap.cli._console import print_json, progress
     from modgap.cli._task import one_gallery, read_gallery
     from modgap.io import read_array

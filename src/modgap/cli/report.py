@@ -17,8 +17,8 @@ from modgap.cli._inputs import (
 from modgap.cli._task import TaskInputs, takes_task_inputs
 
 if TYPE_CHECKING:
-    from modgap.maps import Closure
-    from modgap.tasks import Task
+    from modgap.closers.closure import Closure
+    from modgap.evaluation.tasks import Task
 
 
 @takes_task_inputs

@@ -82,9 +82,9 @@ def simulate(
       modgap simulate --seed 5
       modgap simulate --start cone --sphere --learn-temperature --sigma 0.1 --out run.json
     """
-    from modgap import dynamics
     from modgap.cli._console import print_json, progress
     from modgap.cli._inputs import check_out
+    from modgap.paper import dynamics
 
     target = None if out is None else check_out(out, suffixes=(".json",))
     settings = dynamics.Simulation(

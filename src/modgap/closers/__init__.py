@@ -12,18 +12,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from modgap._arrays import Array, as_float64, normalize_rows
-from modgap._validate import check_clouds, check_metric, check_paired
+from modgap._core.arrays import Array, as_float64, normalize_rows
+from modgap._core.checks import check_clouds, check_metric, check_paired
+from modgap._core.moments import Moments
 from modgap.closers import approximate, exact
-from modgap.closers._setting import METHODS, Method, Setting, checked_setting, known_method
+from modgap.closers._setting import Setting, checked_setting
+from modgap.closers.closure import Closure
+from modgap.closers.maps import AffineMap
+from modgap.closers.registry import METHODS, Method, known_method
 from modgap.errors import ArgumentError, ShapeError
-from modgap.maps import Closure
-from modgap.moments import Moments
 
 if TYPE_CHECKING:
     from jaxtyping import Float
 
-__all__ = ["METHODS", "Method", "fit", "fit_moments"]
+__all__ = ["METHODS", "AffineMap", "Closure", "Method", "fit", "fit_moments"]
 
 _FITTERS: dict[str, Callable[[Setting], Closure]] = {
     "none": exact.none,

@@ -1,4 +1,4 @@
-"""What closers take: the list of methods, their checked settings, and the record they return."""
+"""What a closer is given: checked settings and statistics; and the record it returns."""
 
 from __future__ import annotations
 
@@ -8,99 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from modgap._arrays import Array, to_numpy
-from modgap._validate import check_choice, check_components, check_number
+from modgap._core.arrays import Array, to_numpy
+from modgap._core.checks import check_choice, check_components, check_number
+from modgap._core.moments import Moments
+from modgap.closers.closure import Closure
+from modgap.closers.maps import AffineMap
+from modgap.closers.registry import METHODS, Method
 from modgap.errors import ArgumentError
-from modgap.maps import AffineMap, Closure
-from modgap.moments import Moments
 
 #: How far `scaled` pushes the queries: most of what an infinite scale would give (docs/theory.md).
 DEFAULT_SCALE = 4.0
-
-
-@dataclass(frozen=True)
-class Method:
-    """What a closer takes and promises.
-
-    Attributes
-    ----------
-    name, summary : str
-    takes : frozenset of str
-        Which of "alpha", "n_components", "side", "reduce", "scale" it knows.
-    needs : {"moments", "rows", "pairs"}
-        What it is fitted from.
-    source : str
-        Key in docs/references.bib.
-    """
-
-    name: str
-    summary: str
-    takes: frozenset[str]
-    needs: str
-    source: str
-
-
-def _method(
-    name: str, summary: str, takes: str = "", needs: str = "moments", source: str = ""
-) -> Method:
-    return Method(name, summary, frozenset(takes.split()), needs, source)
-
-
-METHODS: dict[str, Method] = {
-    m.name: m
-    for m in (
-        _method("none", "leave both sides as they are"),
-        _method("recenter", "subtract the gallery's mean from both sides"),
-        _method(
-            "orthogonal",
-            "move one side along the part of the gap that is orthogonal to the gallery",
-            takes="alpha n_components side",
-            source="chowers2026gap",
-        ),
-        _method(
-            "affine",
-            "project the queries onto the affine hull of the gallery",
-            takes="alpha n_components reduce",
-        ),
-        _method(
-            "scaled",
-            "project as affine does, and push the queries away from the sphere's centre",
-            takes="n_components reduce scale",
-            needs="rows",
-        ),
-        _method(
-            "mean-shift",
-            "move both sides half the gap towards each other and renormalise",
-            takes="alpha",
-            source="liang2022mind",
-        ),
-        _method(
-            "center",
-            "subtract each modality's own mean and renormalise",
-            takes="alpha",
-            source="grclip2025",
-        ),
-        _method("standardize", "z-score each modality and renormalise"),
-        _method(
-            "realign",
-            "give the gallery the mean and the total variance of the queries on the sphere",
-            needs="rows",
-            source="yu2026realign",
-        ),
-        _method(
-            "procrustes",
-            "centre each modality and rotate the queries onto their partners",
-            needs="pairs",
-            source="schonemann1966",
-        ),
-        _method(
-            "erase",
-            "remove the direction that tells the modalities apart, with the least change (LEACE)",
-            takes="alpha",
-            source="belrose2023leace",
-        ),
-    )
-}
 
 
 @dataclass(frozen=True)
@@ -129,10 +46,6 @@ class Setting:
 
     def map(self, **parts: Any) -> AffineMap:
         return AffineMap(self.width, normalize_input=self.metric == "cosine", **parts)
-
-
-def known_method(method: str) -> Method:
-    return METHODS[check_choice(method, "method", tuple(METHODS))]
 
 
 def checked_setting(

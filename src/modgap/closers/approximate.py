@@ -7,11 +7,11 @@ import warnings
 
 import numpy as np
 
-from modgap._arrays import as_float64, normalize_rows, to_numpy
+from modgap._core.arrays import as_float64, normalize_rows, to_numpy
+from modgap._core.moments import cross_scatter
 from modgap.closers._setting import Setting, closure_of
+from modgap.closers.closure import Closure
 from modgap.errors import ClosureWarning
-from modgap.maps import Closure
-from modgap.moments import cross_scatter
 
 _REALIGN_ROUNDS = 50
 _MEMORY = 6

@@ -6,11 +6,12 @@ import warnings
 
 import numpy as np
 
-from modgap._arrays import as_float64, row_norms, to_numpy
+from modgap._core.arrays import as_float64, row_norms, to_numpy
+from modgap._core.moments import principal_axes
 from modgap.closers._setting import Setting, closure_of, share_of
+from modgap.closers.closure import Closure
+from modgap.closers.maps import AffineMap
 from modgap.errors import ArgumentError, ClosureWarning
-from modgap.maps import AffineMap, Closure
-from modgap.moments import principal_axes
 
 #: Below this share of the gap, a closer has so little left to remove that it says so.
 _LITTLE = 0.01

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from modgap._arrays import is_array, to_numpy
+from modgap._core.arrays import is_array, to_numpy
 from modgap.errors import ArgumentError, DataError, FormatError, ShapeError
 from modgap.io._guard import file_status, shown
 from modgap.io._shard import Shard

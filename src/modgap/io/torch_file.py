@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from modgap._extras import require
+from modgap._core.extras import require
 from modgap.errors import DataError, FormatError, MissingExtraError
 from modgap.io._entries import Entry, Want, check_entry, named, pick
 from modgap.io._guard import one_line, reading, shown

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from modgap._arrays import Array, is_array, to_numpy
-from modgap._extras import require
+from modgap._core.arrays import Array, is_array, to_numpy
+from modgap._core.extras import require
 from modgap.errors import DataError, FormatError, ShapeError
 from modgap.io._guard import one_line, shown
 from modgap.io.atomic import atomic_path

@@ -6,7 +6,7 @@ import re
 from itertools import count
 from typing import Any
 
-from modgap.figures import theme
+from modgap.charts import theme
 from modgap.report.headline import said
 
 __all__ = ["cloud_panels", "fresh_ids", "sweep_chart", "template_chart"]

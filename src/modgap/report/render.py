@@ -7,7 +7,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from modgap._extras import require
+from modgap._core.extras import require
 from modgap.io.atomic import atomic_path
 from modgap.report import charts
 from modgap.report.headline import said, share

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from modgap._arrays import Array, as_float64, normalize_rows, to_numpy
+from modgap._core.arrays import Array, as_float64, normalize_rows, to_numpy
 from modgap.closers import fit
-from modgap.maps import Closure
-from modgap.neighbors import nearest, nearest_candidates
-from modgap.noise import Gaussian, Noise
-from modgap.study import Study, evaluate
-from modgap.tasks import Problem, Task
+from modgap.closers.closure import Closure
+from modgap.decisions.neighbors import nearest, nearest_candidates
+from modgap.evaluation.study import Study, evaluate
+from modgap.evaluation.tasks import Problem, Task
+from modgap.robustness.noise import Gaussian, Noise
 
 __all__ = ["clouds", "fragile", "free_share", "gap_figures", "in_words", "sweep", "templates"]
 

@@ -11,16 +11,16 @@ from typing import Any
 
 import numpy as np
 
-from modgap._arrays import to_numpy
-from modgap._validate import check_count
-from modgap.advice import advise
+from modgap._core.arrays import to_numpy
+from modgap._core.checks import check_count
 from modgap.errors import ArgumentError, ClosureWarning, ModgapError
-from modgap.gap import measure
-from modgap.noise import Bins, Gaussian, Noise
+from modgap.evaluation.advice import advise
+from modgap.evaluation.study import Study, evaluate
+from modgap.evaluation.tasks import Problem, Task
+from modgap.measures import measure
 from modgap.report import sections
 from modgap.report.headline import headline
-from modgap.study import Study, evaluate
-from modgap.tasks import Problem, Task
+from modgap.robustness.noise import Bins, Gaussian, Noise
 
 __all__ = ["summarize"]
 

@@ -8,7 +8,7 @@ from importlib.resources import as_file, files
 
 import numpy as np
 
-from modgap.tasks import ZeroShot
+from modgap.evaluation.tasks import ZeroShot
 
 __all__ = ["Sample", "load_sample"]
 

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from io_files import SUFFIXES, save
 
+from modgap.closers.maps import AffineMap
 from modgap.errors import ArgumentError, DataError, FormatError, ShapeError
 from modgap.io import apply, apply_to_source, open_source, read_array, write_shards
-from modgap.maps import AffineMap
 
 CLOUD = np.random.default_rng(0).standard_normal((23, 5)).astype(np.float32)
 SHIFT = AffineMap(width=5, shift=np.arange(5.0))

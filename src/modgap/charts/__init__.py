@@ -1,0 +1,1 @@
+"""How pictures look: one theme for reports and figures."""

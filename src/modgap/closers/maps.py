@@ -1,0 +1,223 @@
+"""Affine maps of embeddings: the one implementation behind every closer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from modgap._core.arrays import (
+    Array,
+    asarray_like,
+    is_numpy_array,
+    namespace,
+    normalize_rows,
+    working_float,
+)
+from modgap.errors import ClosureError, ShapeError
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+__all__ = ["PARTS", "AffineMap"]
+
+#: The arrays that make up a map.
+PARTS = ("center", "left", "right", "scale", "shift")
+
+
+@dataclass(frozen=True, eq=False)
+class AffineMap:
+    """The map ``z -> normalize(scale * ([z - center] + (z - center) left right) + shift)``.
+
+    Every closer is a pair of these. The term in brackets is there when `residual` is true; the two
+    normalisations only where asked for. Absent parts cost nothing: a map with a shift alone is one
+    addition.
+
+    Attributes
+    ----------
+    width : int
+        Embedding dimension d that goes in.
+    center : ndarray (d,), optional
+        Subtracted first.
+    left : ndarray (d, r), optional
+        First factor of the linear part.
+    right : ndarray (r, e), optional
+        Second factor; without it the map ends in the r coordinates of `left`.
+    scale : ndarray (e,) or float, optional
+    shift : ndarray (e,), optional
+        Added last.
+    residual : bool
+        Whether the identity is part of the linear map. True without `left`.
+    normalize_input, normalize_output : bool
+        Scale the rows to unit length before, after.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> move = AffineMap(width=2, shift=np.array([1.0, 0.0]))
+    >>> move(np.zeros((1, 2))).tolist()
+    [[1.0, 0.0]]
+    """
+
+    width: int
+    center: np.ndarray | None = None
+    left: np.ndarray | None = None
+    right: np.ndarray | None = None
+    scale: np.ndarray | float | None = None
+    shift: np.ndarray | None = None
+    residual: bool = True
+    normalize_input: bool = False
+    normalize_output: bool = False
+
+    @property
+    def output_width(self) -> int:
+        """Embedding dimension that comes out."""
+        if self.right is not None:
+            return int(self.right.shape[1])
+        if self.left is not None:
+            return int(self.left.shape[1])
+        return self.width
+
+    @property
+    def is_identity(self) -> bool:
+        """Whether the map returns its input unchanged."""
+        return (
+            all(getattr(self, part) is None for part in PARTS)
+            and not self.normalize_input
+            and not self.normalize_output
+        )
+
+    @property
+    def is_affine(self) -> bool:
+        """Whether no normalisation stands in the way: the map is `matrix` and `offset`."""
+        return not (self.normalize_input or self.normalize_output)
+
+    @cached_property
+    def matrix(self) -> np.ndarray | None:
+        """The linear part as one (d, e) matrix, rows times matrix; None for the identity."""
+        if self.left is None:
+            if self.scale is None:
+                return None
+            return np.diag(np.broadcast_to(np.asarray(self.scale, dtype=np.float64), (self.width,)))
+        product = self.left if self.right is None else self.left @ self.right
+        if self.residual:
+            product = product + np.eye(self.width)
+        return product if self.scale is None else product * self.scale
+
+    @cached_property
+    def offset(self) -> np.ndarray:
+        """What the map does to the zero row, normalisation aside, shape (e,)."""
+        start = np.zeros((1, self.width)) if self.center is None else -self.center[None, :]
+        matrix = self.matrix
+        moved: np.ndarray = (start if matrix is None else start @ matrix)[0]
+        return moved if self.shift is None else moved + self.shift
+
+    def __call__(self, rows: Float[Array, "... d"], /) -> Float[Array, "... e"]:
+        """Return the mapped rows; library, device and dtype follow the input, which is not changed.
+
+        Raises
+        ------
+        ClosureError
+            The rows have another width than the map.
+        """
+        if rows.shape[-1] != self.width:
+            raise ClosureError(
+                f"this map was fitted for embeddings of dimension {self.width}; "
+                f"got rows of dimension {rows.shape[-1]}"
+            )
+        if self.is_identity:
+            return rows
+        xp = namespace(rows)
+        out = working_float(rows)
+        if self.normalize_input:
+            out = normalize_rows(out)
+        out = self._affine(out)
+        if self.normalize_output:
+            out = normalize_rows(out)
+        return xp.astype(out, rows.dtype, copy=False)
+
+    def stream(self, blocks: Iterable[Array], /) -> Iterator[Array]:
+        """Yield the mapped blocks one by one."""
+        for block in blocks:
+            yield self(block)
+
+    def then(self, other: AffineMap, /) -> AffineMap:
+        """Return the map that applies this one first and `other` second.
+
+        Raises
+        ------
+        ClosureError
+            A normalisation stands between the two, so they are not one affine map.
+        ShapeError
+            The widths do not meet.
+        """
+        if self.output_width != other.width:
+            raise ShapeError(
+                f"a map to dimension {self.output_width} cannot be followed by one from {other.width}"
+            )
+        if self.is_identity:
+            return other
+        if other.is_identity:
+            return self
+        if self.normalize_output or other.normalize_input:
+            raise ClosureError(
+                "maps with a normalisation between them do not compose into one affine map; "
+                "apply them one after the other"
+            )
+        first, second = self.matrix, other.matrix
+        matrix = second if first is None else first if second is None else first @ second
+        moved = self.offset if second is None else self.offset @ second
+        return AffineMap(
+            width=self.width,
+            left=matrix,
+            shift=moved + other.offset,
+            residual=matrix is None,
+            normalize_input=self.normalize_input,
+            normalize_output=other.normalize_output,
+        )
+
+    def _affine(self, rows: Array) -> Array:
+        """Multiply once or twice, whichever is cheaper, and add everything constant in one go."""
+        if all(getattr(self, part) is None for part in PARTS):
+            return rows
+        offset = self._like("offset", self.offset, rows)
+        if self.left is None:
+            return (rows if self.scale is None else self._scaled(rows)) + offset
+        xp = namespace(rows)
+        two_steps = self.left.shape[1] * (self.width + self.output_width)
+        if self.right is None or two_steps >= self.width * self.output_width:
+            matrix = self.matrix
+            assert matrix is not None  # `left` is there
+            product = xp.matmul(rows, self._like("matrix", matrix, rows))
+        else:
+            product = xp.matmul(rows, self._like("left", self.left, rows))
+            product = xp.matmul(product, self._like("right", self._scaled_right, rows))
+            if self.residual:
+                product += rows if self.scale is None else self._scaled(rows)
+        product += offset
+        return product
+
+    def _scaled(self, rows: Array) -> Array:
+        scale = np.broadcast_to(np.asarray(self.scale), (self.width,))
+        return rows * self._like("scale", scale, rows)
+
+    def _like(self, name: str, values: np.ndarray, rows: Array) -> Array:
+        """Return constants as the rows are; NumPy's are kept, for a stream asks for every block."""
+        if not is_numpy_array(rows):
+            return asarray_like(values, rows, dtype=rows.dtype)
+        key = (name, rows.dtype.str)
+        if key not in self._casts:
+            self._casts[key] = np.asarray(values, dtype=rows.dtype)
+        return self._casts[key]
+
+    @cached_property
+    def _scaled_right(self) -> np.ndarray:
+        assert self.right is not None
+        return self.right if self.scale is None else self.right * self.scale
+
+    @cached_property
+    def _casts(self) -> dict[tuple[str, str], np.ndarray]:
+        return {}

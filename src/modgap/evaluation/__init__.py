@@ -1,0 +1,25 @@
+"""Tasks, what closers do to them, and what to do about it."""
+
+from modgap.evaluation.advice import Advice, advise
+from modgap.evaluation.study import Study, evaluate
+from modgap.evaluation.tasks import (
+    MixedRetrieval,
+    MultipleChoice,
+    PairedRetrieval,
+    Problem,
+    Task,
+    ZeroShot,
+)
+
+__all__ = [
+    "Advice",
+    "MixedRetrieval",
+    "MultipleChoice",
+    "PairedRetrieval",
+    "Problem",
+    "Study",
+    "Task",
+    "ZeroShot",
+    "advise",
+    "evaluate",
+]

@@ -1,0 +1,322 @@
+"""What decisions are for: zero-shot classification, retrieval, multiple choice, mixed galleries.
+
+A task is one or several problems: queries, the items they search, and which items are right. Every
+problem gets its own closure, because a closure belongs to one gallery.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from modgap._core.arrays import Array, namespace
+from modgap._core.checks import (
+    check_cloud,
+    check_clouds,
+    check_count,
+    check_indices,
+    check_metric,
+    check_paired,
+    check_same_width,
+)
+from modgap.closers.closure import Closure
+from modgap.decisions.neighbors import check_candidates
+from modgap.errors import ArgumentError, ShapeError
+from modgap.robustness.sampling import System
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+__all__ = ["MixedRetrieval", "MultipleChoice", "PairedRetrieval", "Problem", "Task", "ZeroShot"]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Queries, items, and the right answers.
+
+    Attributes
+    ----------
+    name : str
+    queries : array (m, d)
+    gallery : array (n, d), or (m, c, d) where each query has its own candidates
+    positives : ndarray (m, k) or None
+        Right items of each query, -1 where there are fewer than k; None without labels.
+    companions : array (l, d) or None
+        Items of the queries' own modality that share the index; they follow the gallery in it.
+    rephrased : mapping of str to array (n, d)
+        The same gallery in other words.
+    paired : bool
+        Whether row i of queries and gallery belong together.
+    """
+
+    name: str
+    queries: Array
+    gallery: Array
+    positives: np.ndarray | None = None
+    companions: Array | None = None
+    rephrased: Mapping[str, Array] = field(default_factory=dict)
+    paired: bool = False
+
+    @property
+    def gallery_rows(self) -> Array:
+        """The items as one cloud, shape (n, d): what a closer is fitted to."""
+        if self.gallery.ndim == 2:
+            return self.gallery
+        xp = namespace(self.gallery)
+        return xp.reshape(self.gallery, (-1, self.gallery.shape[-1]))
+
+    def system(self, metric: str, closure: Closure | None = None) -> System:
+        """Return what is stored and compared, before closing or after."""
+        if closure is None:
+            return System(self.queries, self._index(self.gallery, self.companions), metric)
+        closure.check_metric(metric)
+        companions = None
+        if self.companions is not None:
+            companions = closure.queries(self.companions)
+        gallery = self._index(closure.gallery(self.gallery), companions)
+        return System(closure.queries(self.queries), gallery, closure.comparison)
+
+    def keeps_decisions(self, closure: Closure) -> bool:
+        """Whether the closure's promise holds here: a mixed gallery is moved in two ways."""
+        if self.companions is None or closure.method == "none":
+            return closure.exact
+        return closure.exact and closure.method == "recenter" and closure.metric != "ip"
+
+    def _index(self, gallery: Array, companions: Array | None) -> Array:
+        if companions is None:
+            return gallery
+        return namespace(gallery).concat([gallery, companions], axis=0)
+
+
+@dataclass(frozen=True)
+class Task:
+    """A kind of decision, its metric, and its problems."""
+
+    kind: str
+    metric: str
+    problems: tuple[Problem, ...]
+
+    def describe(self) -> dict[str, Any]:
+        """Return counts and names as a plain dict."""
+        first = self.problems[0]
+        return {
+            "kind": self.kind,
+            "queries": int(first.queries.shape[0]),
+            "gallery": int(first.gallery.shape[-2])
+            + (0 if first.companions is None else int(first.companions.shape[0])),
+            "dimension": int(first.queries.shape[-1]),
+            "metric": self.metric,
+        }
+
+
+class ZeroShot(Task):
+    """Zero-shot classification: images against one text per class, under one or more templates.
+
+    Parameters
+    ----------
+    queries : array (m, d), floating
+        Images.
+    galleries : array (n, d) or (t, n, d), floating
+        Class texts; with t caption templates, one gallery each.
+    labels : array (m,), integers, optional
+        Class of each image.
+    metric : {"euclidean", "ip", "cosine"}
+    template : int, optional
+        Keep one template; the others then serve as its rephrasings.
+    templates : sequence of str, optional
+        Their names.
+
+    Raises
+    ------
+    ArgumentError, DataError, ShapeError
+        The arrays do not fit together; the template is out of range.
+    """
+
+    def __init__(
+        self,
+        queries: Float[Array, "m d"],
+        galleries: Float[Array, "t n d"],
+        labels: Any = None,
+        *,
+        metric: str = "euclidean",
+        template: int | None = None,
+        templates: Sequence[str] | None = None,
+    ) -> None:
+        queries, galleries = _queries_and(galleries, queries, "gallery", metric)
+        positives = _labels(labels, queries.shape[0], galleries.shape[-2])
+        count = galleries.shape[0] if galleries.ndim == 3 else 1
+        each = [galleries[i, :, :] for i in range(count)] if galleries.ndim == 3 else [galleries]
+        names = _template_names(templates, count)
+        chosen = range(count)
+        if template is not None:
+            chosen = range(check_count(template, "template", low=0, high=count - 1), template + 1)
+        problems = tuple(
+            Problem(
+                names[i],
+                queries,
+                each[i],
+                positives,
+                rephrased={names[j]: each[j] for j in range(count) if j != i},
+            )
+            for i in chosen
+        )
+        super().__init__("zero-shot", check_metric(metric), problems)
+
+
+class PairedRetrieval(Task):
+    """Retrieval in both directions between two sides that belong together.
+
+    Parameters
+    ----------
+    a : array (n, d), floating
+        For example images.
+    b : array (l, d), floating
+        For example texts.
+    owners : array (l,), integers, optional
+        Row of `a` that each row of `b` belongs to; without it row i belongs to row i. Several
+        captions of an image name the same owner.
+    metric : {"euclidean", "ip", "cosine"}
+    names : pair of str
+        Names of the two sides.
+
+    Raises
+    ------
+    DataError, ShapeError
+        The clouds do not pair.
+    """
+
+    def __init__(
+        self,
+        a: Float[Array, "n d"],
+        b: Float[Array, "l d"],
+        *,
+        owners: Any = None,
+        metric: str = "euclidean",
+        names: tuple[str, str] = ("a", "b"),
+    ) -> None:
+        check_metric(metric)
+        strict = metric != "cosine"
+        if owners is None:
+            a, b = check_paired(a, b, names=names, zero_rows=strict)
+            owner = np.arange(b.shape[0])
+        else:
+            a, b = check_clouds(a, b, names=names, zero_rows=strict)
+            owner = check_indices(
+                owners, "owners", rows=b.shape[0], below=a.shape[0], rows_of=names[1]
+            )
+        paired = owners is None
+        forth = Problem(
+            f"{names[0]} -> {names[1]}", a, b, _by_owner(owner, a.shape[0]), paired=paired
+        )
+        back = Problem(f"{names[1]} -> {names[0]}", b, a, owner[:, None], paired=paired)
+        super().__init__("paired-retrieval", metric, (forth, back))
+
+
+class MultipleChoice(Task):
+    """Multiple choice, as in A-OKVQA: each query picks among its own candidates.
+
+    Parameters
+    ----------
+    queries : array (m, d), floating
+    candidates : array (m, c, d), floating
+    answers : array (m,), integers, optional
+        Position of the right candidate.
+    metric : {"euclidean", "ip", "cosine"}
+
+    Notes
+    -----
+    Closers are fitted to all candidates as one cloud.
+    """
+
+    def __init__(
+        self,
+        queries: Float[Array, "m d"],
+        candidates: Float[Array, "m c d"],
+        answers: Any = None,
+        *,
+        metric: str = "euclidean",
+    ) -> None:
+        check_metric(metric)
+        queries, candidates = check_candidates(queries, candidates, zero_rows=metric != "cosine")
+        positives = _labels(answers, queries.shape[0], candidates.shape[1], name="answers")
+        problem = Problem("choice", queries, candidates, positives)
+        super().__init__("multiple-choice", metric, (problem,))
+
+
+class MixedRetrieval(Task):
+    """Retrieval from an index that holds both modalities.
+
+    Parameters
+    ----------
+    queries : array (m, d), floating
+        For example texts.
+    gallery : array (n, d), floating
+        Items of the other modality, for example images.
+    companions : array (l, d), floating
+        Items of the queries' modality in the same index (not the queries themselves: each would
+        find itself).
+    partners : array (m,), integers, optional
+        Row of `gallery` that answers each query.
+    metric : {"euclidean", "ip", "cosine"}
+
+    Notes
+    -----
+    With a gap the queries' own modality crowds out the other. Closing it is meant to change answers
+    here, so only `none` and, but for inner product, `recenter` count as exact.
+    """
+
+    def __init__(
+        self,
+        queries: Float[Array, "m d"],
+        gallery: Float[Array, "n d"],
+        companions: Float[Array, "l d"],
+        partners: Any = None,
+        *,
+        metric: str = "euclidean",
+    ) -> None:
+        check_metric(metric)
+        strict = metric != "cosine"
+        queries, gallery = check_clouds(queries, gallery, zero_rows=strict)
+        companions = check_cloud(companions, "companions", zero_rows=strict)
+        check_same_width(queries, "queries", companions, "companions")
+        positives = _labels(partners, queries.shape[0], gallery.shape[0], name="partners")
+        problem = Problem("mixed gallery", queries, gallery, positives, companions=companions)
+        super().__init__("mixed-retrieval", metric, (problem,))
+
+
+def _queries_and(other: Any, queries: Any, name: str, metric: str) -> tuple[Array, Array]:
+    strict = metric != "cosine"
+    queries = check_cloud(queries, "queries", zero_rows=strict)
+    other = check_cloud(other, name, zero_rows=strict, ndim=(2, 3))
+    check_same_width(queries, "queries", other, name)
+    return queries, other
+
+
+def _labels(values: Any, rows: int, items: int, name: str = "labels") -> np.ndarray | None:
+    if values is None:
+        return None
+    return check_indices(values, name, rows=rows, below=items)[:, None]
+
+
+def _template_names(templates: Sequence[str] | None, count: int) -> list[str]:
+    if templates is None:
+        return [f"template {i}" for i in range(count)] if count > 1 else ["gallery"]
+    names = [str(name) for name in templates]
+    if len(names) != count:
+        raise ShapeError(f"`templates` must name {count} templates; got {len(names)}")
+    if len(set(names)) != count:
+        raise ArgumentError("`templates` must hold different names; got some twice")
+    return names
+
+
+def _by_owner(owner: np.ndarray, rows: int) -> np.ndarray:
+    """Return the items of each owner as (rows, k), padded with -1."""
+    order = np.argsort(owner, kind="stable")
+    counts = np.bincount(owner, minlength=rows)
+    place = np.arange(owner.size) - np.repeat(np.cumsum(counts) - counts, counts)
+    table = np.full((rows, max(1, int(counts.max()))), -1, dtype=np.int64)
+    table[owner[order], place] = order
+    return table

@@ -1,0 +1,320 @@
+"""How the clouds find each other: partners, hubs, and the balance of the two softmax matrices."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from modgap._core.arrays import Array, bincount, namespace, to_numpy
+from modgap._core.checks import (
+    check_choice,
+    check_clouds,
+    check_count,
+    check_metric,
+    check_number,
+    check_paired,
+)
+from modgap._core.clouds import (
+    cloud_center,
+    float64_rows,
+    squared_distances,
+    subsample,
+    tile_slices,
+)
+from modgap.decisions.neighbors import nearest
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+__all__ = [
+    "DoublyStochasticDeviation",
+    "RelativeAlignment",
+    "doubly_stochastic_deviation",
+    "hubness",
+    "relative_alignment",
+]
+
+
+@dataclass(frozen=True)
+class RelativeAlignment:
+    """Shares of the true pairs whose partners are nearest neighbours across the modalities.
+
+    Attributes
+    ----------
+    a_to_b : float
+        Share of rows of `a` whose nearest row of `b` is their partner, in [0, 1].
+    b_to_a : float
+        The same from `b` to `a`.
+    mutual : float
+        Share of pairs for which both hold; at most the smaller of the two.
+    rows : int
+        Pairs looked at. One in `rows` is right by chance.
+    """
+
+    a_to_b: float
+    b_to_a: float
+    mutual: float
+    rows: int
+
+
+@dataclass(frozen=True)
+class DoublyStochasticDeviation:
+    """How unevenly the two softmax matrices give out their mass.
+
+    Attributes
+    ----------
+    gallery_max, gallery_mean : float
+        Largest and mean |S_k - 1|, S_k the mass that gallery item k gets from the queries'
+        softmaxes over the gallery, in units of the mean item's. Between 0 and n - 1.
+    queries_max, queries_mean : float
+        The same for the mass that each query gets from the items' softmaxes over the queries.
+        Between 0 and m - 1.
+    """
+
+    gallery_max: float
+    gallery_mean: float
+    queries_max: float
+    queries_mean: float
+
+
+def relative_alignment(
+    a: Float[Array, "n d"],
+    b: Float[Array, "n d"],
+    /,
+    *,
+    metric: str = "cosine",
+    sample: int | None = None,
+    seed: int = 0,
+) -> RelativeAlignment:
+    """Return the shares of true pairs that are each other's nearest neighbours across modalities.
+
+    The first two are recall at 1 in both directions. They fall as n grows, so compare only equal
+    numbers of pairs. Each row has one partner: where an image has several captions, or an item
+    comes twice, only the row's own number counts as right.
+
+    Parameters
+    ----------
+    a, b : array (n, d), floating
+        Row i of `a` belongs to row i of `b`.
+    metric : {"cosine", "euclidean", "ip"}
+        Cosine, the default, compares unit rows; the other two take the rows as they are.
+    sample : int, optional
+        Use this many pairs, drawn without replacement; None for all.
+    seed : int
+        Seed of the draw.
+
+    Raises
+    ------
+    ArgumentError, DataError, ShapeError
+        The metric is unknown, the clouds do not pair row by row, hold NaN or infinity, or have zero
+        rows under cosine.
+
+    Notes
+    -----
+    Cost: 2 n^2 d, memory O(block).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> a = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.1]])
+    >>> relative_alignment(a, np.array([[1.0, 0.0], [0.0, 1.0], [0.1, 1.0]]))  # doctest: +ELLIPSIS
+    RelativeAlignment(a_to_b=0.66..., b_to_a=0.66..., mutual=0.66..., rows=3)
+    """
+    check_metric(metric)
+    a, b = check_paired(a, b, zero_rows=metric != "cosine")
+    a, b = subsample(a, sample, seed), subsample(b, sample, seed)
+    own = np.arange(a.shape[0])
+    forward = to_numpy(nearest(a, b, metric=metric).indices)[:, 0] == own
+    backward = to_numpy(nearest(b, a, metric=metric).indices)[:, 0] == own
+    return RelativeAlignment(
+        a_to_b=float(forward.mean()),
+        b_to_a=float(backward.mean()),
+        mutual=float((forward & backward).mean()),
+        rows=int(a.shape[0]),
+    )
+
+
+def hubness(
+    queries: Float[Array, "m d"],
+    gallery: Float[Array, "n d"],
+    /,
+    *,
+    k: int = 10,
+    metric: str = "cosine",
+    sample: int | None = None,
+    seed: int = 0,
+) -> float:
+    """Return the skewness of how often gallery items are among the k nearest of a query.
+
+    Positive where a few items, hubs, are near to very many queries; 0 where all items are found
+    equally often (also where each is found by every query: k = n). It depends on m, n and k, so
+    compare equal ones. Classes that are truly more frequent among the queries look like hubs.
+
+    Parameters
+    ----------
+    queries : array (m, d), floating
+    gallery : array (n, d), floating
+    k : int
+        1 <= k <= n.
+    metric : {"cosine", "euclidean", "ip"}
+    sample : int, optional
+        Use this many rows of each cloud, drawn without replacement; None for all.
+    seed : int
+        Seed of the draw.
+
+    Raises
+    ------
+    ArgumentError, DataError, ShapeError
+        k or the metric is out of range, the clouds do not fit together, hold NaN or infinity, or
+        have zero rows under cosine.
+
+    Notes
+    -----
+    mean((N - mean N)^3) / std(N)^3 over the items' k-occurrences N (Radovanovic, Nanopoulos &
+    Ivanovic, "Hubs in space", 2010). Cost: m n d, memory O(block).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> queries = np.array([[1.0, 0.1], [1.0, -0.1], [1.0, 0.0], [0.1, 1.0]])
+    >>> gallery = np.array([[1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
+    >>> round(hubness(queries, gallery, k=1), 4)
+    0.3818
+    """
+    check_metric(metric)
+    queries, gallery = check_clouds(queries, gallery, zero_rows=metric != "cosine")
+    queries, gallery = subsample(queries, sample, seed), subsample(gallery, sample, seed)
+    k = check_count(k, "k", high=int(gallery.shape[0]))
+    found = nearest(queries, gallery, k=k, metric=metric).indices
+    counts = bincount(namespace(found).reshape(found, (-1,)), None, int(gallery.shape[0]))
+    return _skewness(to_numpy(counts).astype(np.float64))
+
+
+def doubly_stochastic_deviation(
+    queries: Float[Array, "m d"],
+    gallery: Float[Array, "n d"],
+    /,
+    *,
+    temperature: float = 0.02,
+    metric: str = "euclidean",
+    normalize: bool = True,
+    sample: int | None = None,
+    seed: int = 0,
+) -> DoublyStochasticDeviation:
+    """Return how far the two softmax matrices between the clouds are from doubly stochastic.
+
+    Each softmax sums to one over its own side; doubly stochastic matrices do over the other side
+    as well. There, the gradient along a direction in which both clouds are constant vanishes, and
+    the gap freezes. Small values say that the loss no longer pulls at the gap, not that the gap is
+    small.
+
+    Parameters
+    ----------
+    queries : array (m, d), floating
+    gallery : array (n, d), floating
+    temperature : float
+        > 0. The default with squared distances of unit rows equals inner products over 0.01, the
+        scale of 100 at which CLIP stops.
+    metric : {"euclidean", "ip"}
+        Logits -|x_k - y_i|^2 / temperature or x_k.y_i / temperature.
+    normalize : bool
+        Scale the rows to unit length first.
+    sample : int, optional
+        Use this many rows of each cloud, drawn without replacement; None for all.
+    seed : int
+        Seed of the draw; paired clouds stay paired.
+
+    Raises
+    ------
+    ArgumentError, DataError, ShapeError
+        The temperature or metric is out of range, the clouds do not fit together, hold NaN or
+        infinity, or a row to be normalised has no direction.
+
+    Notes
+    -----
+    With Q(k, i) the softmax over the items k for a fixed query i, S_k = (n / m) sum_i Q(k, i); the
+    other side likewise. The factor n / m makes 1 the even share where m and n differ; for pairs it
+    is 1 (Chowers et al., 2026, theorem 3.2 and figure 6). Two passes over tiles, log-sum-exp
+    throughout. Cost: 4 m n d, memory O(block + m + n).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> doubly_stochastic_deviation(np.eye(2), np.array([[1.0, 0.0], [1.0, 0.0]]))
+    DoublyStochasticDeviation(gallery_max=0.0, gallery_mean=0.0, queries_max=1.0, queries_mean=1.0)
+    """
+    temperature = check_number(temperature, "temperature", low=0.0, open_low=True)
+    check_choice(metric, "metric", ("euclidean", "ip"))
+    queries, gallery = check_clouds(queries, gallery, zero_rows=not normalize)
+    queries, gallery = subsample(queries, sample, seed), subsample(gallery, sample, seed)
+    tiles = partial(_logit_tiles, queries, gallery, temperature, metric, normalize)
+    of_items, of_queries = _softmax_masses(tiles, namespace(queries, gallery))
+    gallery_off = np.abs(of_items / of_items.mean() - 1)
+    queries_off = np.abs(of_queries / of_queries.mean() - 1)
+    return DoublyStochasticDeviation(
+        gallery_max=float(gallery_off.max()),
+        gallery_mean=float(gallery_off.mean()),
+        queries_max=float(queries_off.max()),
+        queries_mean=float(queries_off.mean()),
+    )
+
+
+def _logit_tiles(
+    queries: Array, gallery: Array, temperature: float, metric: str, normalize: bool
+) -> Iterator[tuple[int, int, Array]]:
+    """Yield the (m, n) logits tile by tile, each with its block row and block column."""
+    xp = namespace(queries, gallery)
+    # Distances do not depend on the origin; near the gallery's mean they are most precise.
+    center = cloud_center(gallery, normalize=normalize).mean
+    origin = center if metric == "euclidean" else xp.zeros_like(center)
+    for i, rows in enumerate(tile_slices(queries.shape[0])):
+        left = float64_rows(queries[rows, :], normalize=normalize) - origin
+        for j, columns in enumerate(tile_slices(gallery.shape[0])):
+            right = float64_rows(gallery[columns, :], normalize=normalize) - origin
+            if metric == "euclidean":
+                yield i, j, -squared_distances(left, right) / temperature
+            else:
+                yield i, j, xp.matmul(left, right.T) / temperature
+
+
+def _softmax_masses(
+    tiles: Callable[[], Iterator[tuple[int, int, Array]]], xp: Any
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the mass each item gets from all queries' softmaxes, each query from all items'."""
+    query_norms: dict[int, Array] = {}
+    item_norms: dict[int, Array] = {}
+    for i, j, tile in tiles():
+        query_norms[i] = _log_add(query_norms.get(i), _log_sum_exp(tile, axis=1))
+        item_norms[j] = _log_add(item_norms.get(j), _log_sum_exp(tile, axis=0))
+    of_items: dict[int, Array] = {}
+    of_queries: dict[int, Array] = {}
+    for i, j, tile in tiles():
+        over_items = xp.exp(tile - query_norms[i][:, None])
+        over_queries = xp.exp(tile - item_norms[j][None, :])
+        of_items[j] = of_items.get(j, 0.0) + xp.sum(over_items, axis=0)
+        of_queries[i] = of_queries.get(i, 0.0) + xp.sum(over_queries, axis=1)
+    return tuple(  # type: ignore[return-value]
+        to_numpy(xp.concat([masses[block] for block in sorted(masses)]))
+        for masses in (of_items, of_queries)
+    )
+
+
+def _log_add(total: Array | None, part: Array) -> Array:
+    return part if total is None else namespace(total, part).logaddexp(total, part)
+
+
+def _log_sum_exp(tile: Array, *, axis: int) -> Array:
+    xp = namespace(tile)
+    top = xp.max(tile, axis=axis, keepdims=True)
+    return xp.squeeze(top, axis=axis) + xp.log(xp.sum(xp.exp(tile - top), axis=axis))
+
+
+def _skewness(values: np.ndarray) -> float:
+    """Return the skewness of a population, 0 where it does not vary."""
+    centred = values - values.mean()
+    spread = float(np.sqrt(np.mean(centred**2)))
+    return 0.0 if spread == 0 else float(np.mean(centred**3)) / spread**3

@@ -1,0 +1,1 @@
+"""What explains and reproduces the paper: its theory, its dynamics, its figures."""

@@ -1,0 +1,227 @@
+"""What noise does to decisions: stability, retention, noisy accuracy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from modgap._core.arrays import (
+    Array,
+    to_numpy,
+)
+from modgap._core.checks import check_clouds, check_count, check_metric
+from modgap.closers.closure import Closure
+from modgap.decisions.neighbors import nearest, nearest_candidates
+from modgap.robustness.integral import EXACT_METRICS, candidate_win_probability, win_probability
+from modgap.robustness.noise import Gaussian, Noise, Uniform
+from modgap.robustness.sampling import System, sample_decisions
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+__all__ = ["Outcome", "decide", "outcomes", "stability"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one noise does to the decisions of one system, query by query.
+
+    Attributes
+    ----------
+    noise : Noise
+    stability : ndarray (m,)
+        P(decision under noise = the same system's noise-free decision).
+    retention : ndarray (m,)
+        P(decision under noise = the noise-free decision before closing).
+    accuracy : ndarray (m,) or None
+        P(decision under noise is right); None without labels.
+    stderr : float
+        Standard error of the mean stability that sampling the noise leaves: 0 for the exact integral
+        and for codecs. It does not hold the error of having drawn these queries and no others.
+    estimator : str
+        "exact", "monte carlo (N draws)", or "deterministic".
+    """
+
+    noise: Noise
+    stability: np.ndarray
+    retention: np.ndarray
+    accuracy: np.ndarray | None
+    stderr: float
+    estimator: str
+
+
+def stability(
+    queries: Float[Array, "m d"],
+    gallery: Float[Array, "n d"],
+    noise: Noise,
+    /,
+    *,
+    metric: str = "euclidean",
+    closure: Closure | None = None,
+    labels: np.ndarray | None = None,
+    draws: int = 100,
+    seed: int = 0,
+) -> Outcome:
+    """Return what a noise does to the decisions, after a closure if one is given.
+
+    Gaussian noise on the gallery is integrated exactly under Euclidean distance and inner product;
+    other random noise is sampled; codecs are applied.
+
+    Parameters
+    ----------
+    queries : array (m, d), floating
+    gallery : array (n, d), floating
+    noise : Noise
+    metric : {"euclidean", "ip", "cosine"}
+        Must be the one that the closure was fitted for.
+    closure : Closure, optional
+    labels : array (m,), integers, optional
+        The right gallery row of each query, for the noisy accuracy.
+    draws, seed : int
+        For sampled noise.
+
+    Raises
+    ------
+    ArgumentError, ClosureError, DataError, ShapeError
+        Options out of range, a closure of another metric or width, clouds that do not fit.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> outcome = stability(np.array([[1.0, 0.0]]), np.eye(2), Gaussian(0.5))
+    >>> outcome.estimator, outcome.stability.round(4).tolist()
+    ('exact', [0.9323])
+    """
+    from modgap._core.checks import check_indices
+
+    check_metric(metric)
+    check_count(draws, "draws")
+    check_count(seed, "seed", low=0)
+    queries, gallery = check_clouds(queries, gallery, zero_rows=metric != "cosine")
+    positives = None
+    if labels is not None:
+        rows, items = queries.shape[0], gallery.shape[0]
+        positives = check_indices(labels, "labels", rows=rows, below=items)[:, None]
+    before = System(queries, gallery, metric)
+    system = before
+    if closure is not None:
+        closure.check_metric(metric)
+        system = System(
+            closure.apply_queries(queries), closure.apply_gallery(gallery), closure.comparison
+        )
+    decided = decide(before)
+    return outcomes([system], [decided], positives, [noise], draws=draws, seed=seed)[0][0]
+
+
+def decide(system: System) -> np.ndarray:
+    """Return the noise-free decisions of a system on the host, shape (m,)."""
+    search = nearest_candidates if system.own_candidates else nearest
+    found = search(system.queries, system.gallery, metric=system.comparison)
+    return to_numpy(found.indices)[:, 0]
+
+
+def outcomes(
+    systems: Sequence[System],
+    before: Sequence[np.ndarray],
+    positives: np.ndarray | None,
+    noises: Sequence[Noise],
+    *,
+    draws: int = 100,
+    seed: int = 0,
+    progress: Callable[[int], None] | None = None,
+) -> list[list[Outcome]]:
+    """Return one Outcome per system and noise, sharing all work that a sweep can share.
+
+    Parameters
+    ----------
+    systems : sequence of System
+    before : sequence of ndarray (m,)
+        Per system, the noise-free decisions before closing.
+    positives : ndarray (m, k) or None
+        Right items per query, -1 for none.
+    noises : sequence of Noise
+    """
+    targets = []
+    for system, first in zip(systems, before, strict=True):
+        columns = [decide(system)[:, None], first[:, None]]
+        targets.append(np.hstack([*columns, *([] if positives is None else [positives])]))
+    table: list[list[Outcome | None]] = [[None] * len(noises) for _ in systems]
+    for kind, members in _by_kind(noises).items():
+        chosen = [noises[j] for j in members]
+        for i, j, outcome in _solve_kind(kind, systems, targets, chosen, draws, seed, progress):
+            table[i][members[j]] = outcome
+    return [[outcome for outcome in row if outcome is not None] for row in table]
+
+
+def _by_kind(noises: Sequence[Noise]) -> dict[str, list[int]]:
+    """Group noises that one pass serves: random ones by law and side, codecs one by one."""
+    kinds: dict[str, list[int]] = {}
+    for j, noise in enumerate(noises):
+        random = isinstance(noise, Gaussian | Uniform)
+        name = f"{type(noise).__name__}@{noise.side}" if random else f"codec {j}"
+        kinds.setdefault(name, []).append(j)
+    return kinds
+
+
+def _solve_kind(
+    kind: str,
+    systems: Sequence[System],
+    targets: list[np.ndarray],
+    noises: Sequence[Noise],
+    draws: int,
+    seed: int,
+    progress: Callable[[int], None] | None,
+) -> list[tuple[int, int, Outcome]]:
+    found = []
+    sampled = []
+    for i, system in enumerate(systems):
+        if kind.startswith("codec"):
+            wins = _decoded_decisions(system, noises[0])[:, None] == targets[i]
+            found.append((i, 0, _outcome(noises[0], wins.astype(float), 0.0, "deterministic")))
+        elif kind == "Gaussian@gallery" and system.comparison in EXACT_METRICS:
+            found += [(i, j, o) for j, o in enumerate(_exact(system, targets[i], noises))]
+        else:
+            sampled.append(i)
+    if sampled:
+        random = [noise for noise in noises if isinstance(noise, Gaussian | Uniform)]
+        results = sample_decisions(
+            [systems[i] for i in sampled],
+            [targets[i] for i in sampled],
+            random,
+            draws=draws,
+            seed=seed,
+            progress=progress,
+        )
+        name = f"monte carlo ({draws} draws)"
+        for i, row in zip(sampled, results, strict=True):
+            for j, one in enumerate(row):
+                found.append((i, j, _outcome(random[j], one.wins, one.stderr, name)))
+    return found
+
+
+def _outcome(noise: Noise, wins: np.ndarray, stderr: float, estimator: str) -> Outcome:
+    accuracy = wins[:, 2:].sum(axis=1) if wins.shape[1] > 2 else None
+    return Outcome(noise, wins[:, 0], wins[:, 1], accuracy, stderr, estimator)
+
+
+def _exact(system: System, targets: np.ndarray, noises: Sequence[Noise]) -> list[Outcome]:
+    sigmas = [noise.scale for noise in noises if isinstance(noise, Gaussian)]
+    solve = candidate_win_probability if system.own_candidates else win_probability
+    wins = to_numpy(
+        solve(system.queries, system.gallery, targets, sigmas, metric=system.comparison)
+    )
+    return [_outcome(noise, wins[j], 0.0, "exact") for j, noise in enumerate(noises)]
+
+
+def _decoded_decisions(system: System, noise: Noise) -> np.ndarray:
+    queries, gallery = system.queries, system.gallery
+    if isinstance(noise, Gaussian | Uniform):
+        raise TypeError("random noise has no decoder")
+    if noise.side in ("gallery", "both"):
+        gallery = noise.apply(gallery)
+    if noise.side in ("queries", "both"):
+        queries = noise.apply(queries)
+    return decide(System(queries, gallery, system.comparison))

@@ -1,0 +1,130 @@
+"""Tasks: what is right, what is stored, and what a closure may promise."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from modgap import closers
+from modgap.errors import ArgumentError, ClosureError, DataError, ShapeError
+from modgap.evaluation.tasks import MixedRetrieval, MultipleChoice, PairedRetrieval, ZeroShot
+
+RNG = np.random.default_rng(3)
+QUERIES = RNG.normal(size=(12, 6))
+GALLERY = RNG.normal(size=(4, 6))
+
+
+def test_zero_shot_makes_one_problem_per_template_and_knows_the_rephrasings() -> None:
+    galleries = np.stack([GALLERY, GALLERY + 0.1, GALLERY - 0.1])
+    labels = np.arange(12) % 4
+    task = ZeroShot(QUERIES, galleries, labels, templates=["a", "b", "c"])
+    assert [problem.name for problem in task.problems] == ["a", "b", "c"]
+    assert list(task.problems[1].rephrased) == ["a", "c"]
+    assert np.array_equal(task.problems[1].gallery, galleries[1])
+    only = ZeroShot(QUERIES, galleries, labels, template=2)
+    assert [problem.name for problem in only.problems] == ["template 2"]
+    assert len(only.problems[0].rephrased) == 2
+    assert task.describe() == {
+        "kind": "zero-shot",
+        "queries": 12,
+        "gallery": 4,
+        "dimension": 6,
+        "metric": "euclidean",
+    }
+
+
+def test_paired_retrieval_with_several_captions_an_image() -> None:
+    owners = np.array([2, 0, 0, 1, 2, 2])
+    task = PairedRetrieval(QUERIES[:3], QUERIES[3:9], owners=owners, names=("images", "texts"))
+    forth, back = task.problems
+    assert (forth.name, back.name) == ("images -> texts", "texts -> images")
+    assert forth.positives is not None
+    expected = [[j for j in range(6) if owners[j] == i] for i in range(3)]
+    assert [[j for j in row if j >= 0] for row in forth.positives.tolist()] == expected
+    assert back.positives is not None
+    assert back.positives[:, 0].tolist() == owners.tolist()
+    assert not forth.paired
+
+
+def test_an_image_without_captions_has_no_right_answer() -> None:
+    task = PairedRetrieval(QUERIES[:3], QUERIES[3:5], owners=[0, 0])
+    assert task.problems[0].positives is not None
+    assert task.problems[0].positives.tolist() == [[0, 1], [-1, -1], [-1, -1]]
+
+
+def test_multiple_choice_fits_closers_to_all_candidates() -> None:
+    candidates = RNG.normal(size=(12, 3, 6))
+    task = MultipleChoice(QUERIES, candidates, np.zeros(12, dtype=int))
+    problem = task.problems[0]
+    assert problem.gallery_rows.shape == (36, 6)
+    closure = closers.fit("recenter", QUERIES, problem.gallery_rows)
+    system = problem.system("euclidean", closure)
+    assert system.own_candidates
+    assert np.allclose(system.gallery, candidates - candidates.reshape(-1, 6).mean(axis=0))
+
+
+def test_a_mixed_gallery_moves_each_modality_by_its_own_map() -> None:
+    companions = RNG.normal(size=(5, 6))
+    task = MixedRetrieval(QUERIES, GALLERY, companions, np.arange(12) % 4)
+    problem = task.problems[0]
+    closure = closers.fit("orthogonal", QUERIES, GALLERY)
+    system = problem.system("euclidean", closure)
+    assert np.allclose(system.gallery[:4], closure.gallery(GALLERY))
+    assert np.allclose(system.gallery[4:], companions)
+    assert closure.exact
+    assert not problem.keeps_decisions(closure)
+    assert problem.keeps_decisions(closers.fit("recenter", QUERIES, GALLERY))
+    assert not problem.keeps_decisions(closers.fit("recenter", QUERIES, GALLERY, metric="ip"))
+    assert task.describe()["gallery"] == 9
+
+
+def test_a_closure_of_another_metric_is_refused() -> None:
+    problem = ZeroShot(QUERIES, GALLERY).problems[0]
+    closure = closers.fit("affine", QUERIES, GALLERY, metric="ip")
+    with pytest.raises(ClosureError, match="fitted for metric 'ip' and is used under 'euclidean'"):
+        problem.system("euclidean", closure)
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: ZeroShot(QUERIES, GALLERY, [0, 1]), ShapeError, "one entry per row .* 2 for 12"),
+        (
+            lambda: ZeroShot(QUERIES, GALLERY, [4] * 12),
+            DataError,
+            r"in \[0, 4\); got values from 4",
+        ),
+        (lambda: ZeroShot(QUERIES, GALLERY, ["x"] * 12), DataError, "integer indices"),
+        (lambda: ZeroShot(QUERIES, GALLERY, template=1), ArgumentError, "between 0 and 0; got 1"),
+        (
+            lambda: ZeroShot(QUERIES, GALLERY[None], templates=["a", "b"]),
+            ShapeError,
+            "name 1 .* got 2",
+        ),
+        (
+            lambda: ZeroShot(QUERIES, np.stack([GALLERY] * 2), templates=["a", "a"]),
+            ArgumentError,
+            "twice",
+        ),
+        (lambda: ZeroShot(QUERIES, GALLERY[:, :5]), ShapeError, r"\(12, 6\) and \(4, 5\)"),
+        (
+            lambda: ZeroShot(QUERIES[:0], GALLERY),
+            ShapeError,
+            r"at least 1 row\(s\); got shape \(0, 6\)",
+        ),
+        (lambda: ZeroShot(QUERIES, GALLERY * 0, metric="cosine"), DataError, "has no direction"),
+        (lambda: ZeroShot(QUERIES, GALLERY, metric="l1"), ArgumentError, "one of euclidean"),
+        (lambda: PairedRetrieval(QUERIES, GALLERY), ShapeError, "pair row by row; got 12 and 4"),
+        (
+            lambda: PairedRetrieval(QUERIES, GALLERY, owners=[0, 1]),
+            ShapeError,
+            "row of `b`; got 2 for 4",
+        ),
+        (lambda: PairedRetrieval(QUERIES, GALLERY, owners=[99] * 4), DataError, "from 99 to 99"),
+        (lambda: MultipleChoice(QUERIES, np.zeros((5, 2, 6))), ShapeError, "one set per query"),
+        (lambda: MixedRetrieval(QUERIES, GALLERY, GALLERY[:, :2]), ShapeError, "companions"),
+    ],
+)
+def test_bad_tasks_say_what_is_wrong(make: object, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        make()  # type: ignore[operator]

@@ -11,7 +11,6 @@ import numpy as np
 from modgap._core.arrays import Array, is_array, namespace, row_norms, to_numpy, working_float
 from modgap.errors import ArgumentError, DataError, ShapeError
 
-METRICS = ("euclidean", "ip", "cosine")
 SIDES = ("gallery", "queries")
 
 
@@ -208,11 +207,6 @@ def check_choice(value: str, name: str, choices: Sequence[str]) -> str:
     if value not in choices:
         raise ArgumentError(f"`{name}` must be one of {', '.join(choices)}; got {value!r}")
     return value
-
-
-def check_metric(metric: str) -> str:
-    """Return the metric's name if modgap knows it."""
-    return check_choice(metric, "metric", METRICS)
 
 
 def check_number(

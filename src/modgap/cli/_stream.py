@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from modgap._core.moments import Moments
     from modgap.cli._console import Advance
+    from modgap.decisions.metric import Metric
     from modgap.io import Source
 
 #: Rows per block: float64 copies of a block of 1,024 dimensions take 128 MiB.
@@ -47,15 +48,14 @@ def _counted(message: str, start: int, name: str, source: Source) -> str:
 
 
 def moments_of(
-    source: Source, name: str, *, metric: str, precision: str, advance: Advance
+    source: Source, name: str, *, metric: Metric, precision: str, advance: Advance
 ) -> Moments:
     """Return the moments of a source, of its rows at unit length under cosine."""
-    from modgap._core.arrays import as_float64, normalize_rows
     from modgap._core.moments import Moments
 
     def blocks() -> Iterator[np.ndarray]:
-        for block in checked_blocks(source, name, zero_rows=metric != "cosine"):
-            yield normalize_rows(as_float64(block)) if metric == "cosine" else block
+        for block in checked_blocks(source, name, zero_rows=not metric.needs_directions):
+            yield metric.prepare(block)
             advance(len(block))
 
     return Moments.from_blocks(blocks(), precision=precision)

@@ -91,7 +91,7 @@ class TaskInputs:
     answers: AnswersOption = None
     companions: CompanionsOption = None
     partners: PartnersOption = None
-    metric: MetricOption = "euclidean"
+    metric: MetricOption = "cosine"
     template: TemplateOption = None
     classes: ClassesOption = None
     templates: TemplatesOption = None
@@ -115,45 +115,45 @@ class TaskInputs:
         ModgapError
             Inputs exclude each other, cannot be read, or do not fit together.
         """
-        from modgap._core.checks import check_metric
+        from modgap.decisions.metric import as_metric
         from modgap.evaluation import tasks
         from modgap.io import read_array, read_labels, read_strings
         from modgap.io._guard import shown
 
-        check_metric(self.metric)
+        metric = as_metric(self.metric)
         self._check_kind()
         names = self.class_names()
         left = read_array(queries)
         right = read_gallery(gallery, self.template, keep=self.answers is None)
         if self.answers is not None:
             answers = read_labels(self.answers).labels
-            return tasks.MultipleChoice(left, right, answers, metric=self.metric)
+            return tasks.MultipleChoice(left, right, answers, metric=metric)
         if self.labels is None and (self.both_ways or self.companions):
-            return self._retrieval(left, one_gallery(right, gallery, self.template))
+            return self._retrieval(left, one_gallery(right, gallery, self.template), metric)
         templates = None
         if self.templates is not None:
             templates = [shown(name) for name in read_strings(self.templates)]
         check_classes(names, right)
         labels = None if self.labels is None else _label_rows(self.labels, names)
         return tasks.ZeroShot(
-            left, right, labels, metric=self.metric, template=self.template, templates=templates
+            left, right, labels, metric=metric, template=self.template, templates=templates
         )
 
-    def _retrieval(self, left: np.ndarray, right: np.ndarray) -> Task:
+    def _retrieval(self, left: np.ndarray, right: np.ndarray, metric: str) -> Task:
         from modgap.evaluation import tasks
         from modgap.io import read_array, read_labels
 
         if self.companions is not None:
             partners = None if self.partners is None else read_labels(self.partners).labels
             companions = read_array(self.companions)
-            return tasks.MixedRetrieval(left, right, companions, partners, metric=self.metric)
+            return tasks.MixedRetrieval(left, right, companions, partners, metric=metric)
         names = ("queries", "gallery")
         if self.owners is None:
-            return tasks.PairedRetrieval(left, right, metric=self.metric, names=names)
+            return tasks.PairedRetrieval(left, right, metric=metric, names=names)
         rows = read_labels(self.owners).labels
         if len(rows) != len(right) and len(rows) == len(left):  # the queries are the captions
             left, right, names = right, left, (names[1], names[0])
-        return tasks.PairedRetrieval(left, right, owners=rows, metric=self.metric, names=names)
+        return tasks.PairedRetrieval(left, right, owners=rows, metric=metric, names=names)
 
     def _check_kind(self) -> None:
         """Raise an ArgumentError for options that describe two kinds of task at once."""

@@ -12,6 +12,7 @@ from modgap.cli._inputs import INPUT, JsonOption
 
 if TYPE_CHECKING:
     from modgap.closers.maps import AffineMap
+    from modgap.decisions.metric import Metric
     from modgap.io import Source
 
 
@@ -125,7 +126,7 @@ def _remove_empty(folder: Path) -> None:
         return
 
 
-def _print(report: dict[str, int], side: str, out: str, seconds: float, comparison: str) -> None:
+def _print(report: dict[str, int], side: str, out: str, seconds: float, comparison: Metric) -> None:
     from modgap.cli._console import say
 
     skipped, shards = report["skipped"], report["shards"]
@@ -140,5 +141,4 @@ def _print(report: dict[str, int], side: str, out: str, seconds: float, comparis
         f"{report['rows'] / max(seconds, 1e-9):,.0f} rows/s"
         + (" (skipped rows included)." if skipped else ".")
     )
-    names = {"euclidean": "Euclidean distance", "ip": "inner product", "cosine": "cosine"}
-    say(f"Compare mapped queries with mapped items by {names[comparison]}.")
+    say(f"Compare mapped queries with mapped items by {comparison.words}.")

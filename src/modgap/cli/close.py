@@ -37,7 +37,7 @@ def close(
             "noise-free answer, the latter three with all components.",
         ),
     ] = "affine",
-    metric: MetricOption = "euclidean",
+    metric: MetricOption = "cosine",
     alpha: Annotated[
         float | None,
         typer.Option("--alpha", metavar="A", help="Share of the gap to close.  [default: 1]"),
@@ -89,11 +89,11 @@ def close(
       modgap close --queries img_emb --gallery texts.npy --template 3 --method orthogonal \
                    --n-components 0.9 --metric cosine --out closure.safetensors
     """
-    from modgap._core.checks import check_metric
     from modgap.cli._console import print_json
     from modgap.cli._inputs import check_out, parse_components
+    from modgap.decisions.metric import as_metric
 
-    check_metric(metric)
+    metric = as_metric(metric)
     target = check_out(out, queries, gallery, suffixes=(".safetensors",))
     _check_replaceable(target)
     options = {
@@ -251,5 +251,4 @@ def _print(closure: Closure, out: str, queries: str, gallery: str) -> None:
 
 
 def _comparison(closure: Closure) -> str:
-    names = {"euclidean": "Euclidean distance", "ip": "inner product", "cosine": "cosine"}
-    return names[closure.comparison]
+    return closure.comparison.words

@@ -12,14 +12,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from modgap._core.arrays import Array, as_float64, normalize_rows
-from modgap._core.checks import check_clouds, check_metric, check_paired
+from modgap._core.arrays import Array
+from modgap._core.checks import check_clouds, check_paired
 from modgap._core.moments import Moments
 from modgap.closers import approximate, exact
 from modgap.closers._setting import Setting, checked_setting
 from modgap.closers.closure import Closure
 from modgap.closers.maps import AffineMap
 from modgap.closers.registry import METHODS, Method, known_method
+from modgap.decisions.metric import as_metric
 from modgap.errors import ArgumentError, ShapeError
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def fit(
     gallery: Float[Array, "n d"],
     /,
     *,
-    metric: str = "euclidean",
+    metric: str = "cosine",
     alpha: float | None = None,
     n_components: int | float | str | None = None,
     side: str | None = None,
@@ -65,7 +66,7 @@ def fit(
         What searches. `procrustes` needs row i of both clouds to belong together.
     gallery : array (n, d), floating
         The items that are searched: one gallery at a time.
-    metric : {"euclidean", "ip", "cosine"}
+    metric : {"cosine", "ip", "euclidean"}
         How decisions are taken. Under cosine the maps normalise rows first.
     alpha : float, optional
         Share of the gap to close; 1 by default, past 1 overshoots, 0 leaves the gap.
@@ -107,12 +108,11 @@ def fit(
     (True, 4)
     """
     known = known_method(method)
-    check_metric(metric)
-    queries, gallery = check_clouds(queries, gallery, zero_rows=metric != "cosine")
+    metric = as_metric(metric)
+    queries, gallery = check_clouds(queries, gallery, zero_rows=not metric.needs_directions)
     if known.needs == "pairs":
         check_paired(queries, gallery, names=("queries", "gallery"))
-    if metric == "cosine":
-        queries, gallery = normalize_rows(as_float64(queries)), normalize_rows(as_float64(gallery))
+    queries, gallery = metric.prepare(queries), metric.prepare(gallery)
     setting = checked_setting(
         known,
         Moments.from_rows(queries, precision="float64" if method == "erase" else "input"),
@@ -134,7 +134,7 @@ def fit_moments(
     gallery: Moments,
     /,
     *,
-    metric: str = "euclidean",
+    metric: str = "cosine",
     alpha: float | None = None,
     n_components: int | float | str | None = None,
     side: str | None = None,
@@ -153,7 +153,7 @@ def fit_moments(
         The moments have different widths.
     """
     known = known_method(method)
-    check_metric(metric)
+    metric = as_metric(metric)
     if known.needs != "moments":
         raise ArgumentError(
             f"`{method}` is fitted from {known.needs}, not moments; call closers.fit"

@@ -14,6 +14,7 @@ from modgap._core.moments import Moments
 from modgap.closers.closure import Closure
 from modgap.closers.maps import AffineMap
 from modgap.closers.registry import METHODS, Method
+from modgap.decisions.metric import INNER_PRODUCT, Metric
 from modgap.errors import ArgumentError
 
 #: How far `scaled` pushes the queries: most of what an infinite scale would give (docs/theory.md).
@@ -26,7 +27,7 @@ class Setting:
 
     queries: Moments
     gallery: Moments
-    metric: str
+    metric: Metric
     alpha: float
     n_components: int | float | str
     side: str
@@ -45,7 +46,7 @@ class Setting:
         return gap
 
     def map(self, **parts: Any) -> AffineMap:
-        return AffineMap(self.width, normalize_input=self.metric == "cosine", **parts)
+        return AffineMap(self.width, normalize_input=self.metric.needs_directions, **parts)
 
 
 def checked_setting(
@@ -53,7 +54,7 @@ def checked_setting(
     queries: Moments,
     gallery: Moments,
     *,
-    metric: str,
+    metric: Metric,
     alpha: float | None,
     n_components: int | float | str | None,
     side: str | None,
@@ -92,8 +93,9 @@ def checked_setting(
     )
 
 
-def _default_side(metric: str) -> str:
-    return "queries" if metric == "ip" else "gallery"
+def _default_side(metric: Metric) -> str:
+    """By distance the gallery moves, as in the paper; by product moving it would change nothing."""
+    return "gallery" if metric.is_distance else "queries"
 
 
 def closure_of(
@@ -112,7 +114,7 @@ def closure_of(
         queries=queries,
         gallery=gallery,
         metric=setting.metric,
-        comparison="euclidean" if moved_exactly else setting.metric,
+        comparison=INNER_PRODUCT if moved_exactly else setting.metric,
         exact=exact,
         alpha=setting.alpha if "alpha" in METHODS[method].takes else None,
         n_components=n_components,

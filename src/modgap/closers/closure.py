@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modgap._core.arrays import Array
-from modgap._core.checks import METRICS, check_choice, check_cloud
+from modgap._core.checks import check_cloud
 from modgap.closers.maps import PARTS, AffineMap
+from modgap.decisions.metric import COSINE, Metric, as_metric
 from modgap.errors import ClosureError, FormatError
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ class Closure:
     method : str
         Name of the closer.
     queries, gallery : AffineMap
-    metric : {"euclidean", "ip", "cosine"}
+    metric : {"cosine", "ip", "euclidean"}
         Metric of the decisions that the closer was fitted for.
     comparison : {"euclidean", "ip", "cosine"}
         How mapped queries and mapped items are to be compared. It differs from `metric` for the
@@ -63,8 +64,8 @@ class Closure:
     method: str
     queries: AffineMap
     gallery: AffineMap
-    metric: str = "euclidean"
-    comparison: str = "euclidean"
+    metric: Metric = COSINE
+    comparison: Metric = COSINE
     exact: bool = False
     alpha: float | None = None
     n_components: int | None = None
@@ -156,8 +157,8 @@ class Closure:
                 queries=sides["queries"],
                 gallery=sides["gallery"],
                 method=str(header["method"]),
-                metric=check_choice(header["metric"], "metric", METRICS),
-                comparison=check_choice(header["comparison"], "comparison", METRICS),
+                metric=as_metric(header["metric"]),
+                comparison=as_metric(header["comparison"]),
                 exact=bool(header["exact"]),
                 alpha=header["alpha"],
                 n_components=header["n_components"],

@@ -10,7 +10,6 @@ from modgap._core.arrays import as_float64, row_norms, to_numpy
 from modgap._core.moments import principal_axes
 from modgap.closers._setting import Setting, closure_of, share_of
 from modgap.closers.closure import Closure
-from modgap.closers.maps import AffineMap
 from modgap.errors import ArgumentError, ClosureWarning
 
 #: Below this share of the gap, a closer has so little left to remove that it says so.
@@ -29,9 +28,7 @@ def none(s: Setting) -> Closure:
 def recenter(s: Setting) -> Closure:
     """By inner product only the gallery moves: there the shift is one constant per query."""
     shift = s.map(shift=-to_numpy(s.gallery.mean))
-    return closure_of(
-        "recenter", s, AffineMap(s.width) if s.metric == "ip" else shift, shift, exact=True
-    )
+    return closure_of("recenter", s, shift if s.metric.is_distance else s.map(), shift, exact=True)
 
 
 def orthogonal(s: Setting) -> Closure:

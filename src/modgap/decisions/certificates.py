@@ -13,10 +13,10 @@ from modgap._core.arrays import (
     block_slices,
     gather_rows,
     namespace,
-    normalize_rows,
     row_norms,
 )
-from modgap._core.checks import check_choice, check_clouds, check_metric
+from modgap._core.checks import check_choice, check_clouds
+from modgap.decisions.metric import Metric, as_metric
 from modgap.decisions.neighbors import first_copies, nearest
 from modgap.errors import ArgumentError
 
@@ -31,7 +31,7 @@ def certified_radius(
     gallery: Float[Array, "n d"],
     /,
     *,
-    metric: str = "euclidean",
+    metric: str = "cosine",
     side: str = "gallery",
 ) -> Float[Array, " m"]:
     """Return the largest r such that no perturbation of norm <= r changes a decision, shape (m,).
@@ -45,7 +45,7 @@ def certified_radius(
     ----------
     queries : array (m, d), floating
     gallery : array (n, d), floating
-    metric : {"euclidean", "ip", "cosine"}
+    metric : {"cosine", "ip", "euclidean"}
         Cosine is certified for queries only: the regions of a query are those of unit items.
     side : {"gallery", "queries"}
 
@@ -66,29 +66,29 @@ def certified_radius(
     >>> certified_radius(np.array([[0.25]]), np.array([[0.0], [1.0]]), side="queries").tolist()
     [0.25]
     """
-    check_metric(metric)
+    metric = as_metric(metric)
     check_choice(side, "side", ("gallery", "queries"))
-    queries, gallery = check_clouds(queries, gallery, zero_rows=metric != "cosine")
+    queries, gallery = check_clouds(queries, gallery, zero_rows=not metric.needs_directions)
     xp = namespace(queries)
     if gallery.shape[0] == 1:
         return xp.full_like(xp.astype(queries[:, 0], xp.float64), float("inf"))
     if side == "queries":
         return _query_radius(queries, gallery, metric)
-    if metric == "cosine":
+    if metric.needs_directions:
         raise ArgumentError(
             "`side` gallery has no certificate under cosine; normalise the rows and use "
             'metric="euclidean", which takes the same decisions'
         )
     scores = nearest(queries, gallery, k=2, metric=metric).scores
     margin = xp.abs(scores[:, 1] - scores[:, 0]) / 2
-    if metric == "euclidean":
+    if metric.is_distance:
         return margin
     norms = row_norms(as_float64(queries))
     safe = xp.where(norms > 0, norms, xp.ones_like(norms))
     return xp.where(norms > 0, margin / safe, xp.zeros_like(norms))
 
 
-def _query_radius(queries: Array, gallery: Array, metric: str) -> Array:
+def _query_radius(queries: Array, gallery: Array, metric: Metric) -> Array:
     """Distance to the nearest bisecting plane, blockwise over queries."""
     xp = namespace(queries)
     decided = nearest(queries, gallery, metric=metric).indices[:, 0]
@@ -98,12 +98,11 @@ def _query_radius(queries: Array, gallery: Array, metric: str) -> Array:
         gallery = xp.take(gallery, asarray_like(firsts, decided), axis=0)
         decided = xp.take(asarray_like(place, decided), decided)
     queries, items = as_float64(queries), as_float64(gallery)
-    if metric == "cosine":
-        items = normalize_rows(items)
+    items = metric.prepare(items)
     pivot = xp.mean(items, axis=0)  # only differences of items matter: they keep their digits
     items = items - pivot
     squared = xp.sum(items * items, axis=1)
-    if metric == "euclidean":
+    if metric.is_distance:
         queries = queries - pivot
     every = xp.expand_dims(asarray_like(np.arange(items.shape[0]), decided), axis=0)
     found = []
@@ -112,7 +111,7 @@ def _query_radius(queries: Array, gallery: Array, metric: str) -> Array:
         own = gather_rows(items, column)
         own_squared = xp.expand_dims(xp.take(squared, column), axis=1)
         ahead = xp.expand_dims(xp.sum(y * own, axis=1), axis=1) - xp.matmul(y, items.T)
-        if metric == "euclidean":
+        if metric.is_distance:
             ahead = ahead - 0.5 * (own_squared - squared[None, :])
         both = own_squared + squared[None, :]
         between = both - 2 * xp.matmul(own, items.T)

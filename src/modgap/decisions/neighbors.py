@@ -1,7 +1,7 @@
 """Nearest gallery items, blockwise: decisions, top-k and margins, never an (m, n) array at once.
 
-Every metric is reduced to the largest inner product. Euclidean distance needs one more coordinate
-for that: |y - x|^2 = |y|^2 - 2 (y, 1).(x, -|x|^2 / 2), so its search costs one matrix product too.
+Every metric is reduced to the largest inner product (`Metric.search_form`), so a search costs one
+matrix product.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,7 +22,6 @@ from modgap._core.arrays import (
     dtype_eps,
     gather_rows,
     namespace,
-    normalize_rows,
     row_norms,
     stack_rows,
     to_numpy,
@@ -34,9 +32,9 @@ from modgap._core.checks import (
     check_cloud,
     check_clouds,
     check_count,
-    check_metric,
     check_same_width,
 )
+from modgap.decisions.metric import INNER_PRODUCT, Metric, as_metric
 from modgap.errors import ShapeError
 
 if TYPE_CHECKING:
@@ -72,7 +70,7 @@ def nearest(
     /,
     *,
     k: int = 1,
-    metric: str = "euclidean",
+    metric: str = "cosine",
 ) -> Neighbors:
     """Return the k nearest gallery items of each query. Cost: m n d, memory O(block).
 
@@ -85,7 +83,7 @@ def nearest(
     gallery : array (n, d), floating
     k : int
         1 <= k <= n.
-    metric : {"euclidean", "ip", "cosine"}
+    metric : {"cosine", "ip", "euclidean"}
 
     Raises
     ------
@@ -99,8 +97,8 @@ def nearest(
     >>> found.indices.tolist(), found.scores.round(3).tolist()
     ([[0, 1]], [[0.141, 1.273]])
     """
-    check_metric(metric)
-    queries, gallery = check_clouds(queries, gallery, zero_rows=metric != "cosine")
+    metric = as_metric(metric)
+    queries, gallery = check_clouds(queries, gallery, zero_rows=not metric.needs_directions)
     check_count(k, "k", high=gallery.shape[0])
     return _search(queries, gallery, k, metric)
 
@@ -111,7 +109,7 @@ def nearest_candidates(
     /,
     *,
     k: int = 1,
-    metric: str = "euclidean",
+    metric: str = "cosine",
 ) -> Neighbors:
     """Return the k nearest of each query's own candidates. Cost: m c d.
 
@@ -120,14 +118,16 @@ def nearest_candidates(
     DataError, ShapeError, ArgumentError
         As for `nearest`; also where the number of candidate sets differs from that of queries.
     """
-    check_metric(metric)
-    queries, candidates = check_candidates(queries, candidates, zero_rows=metric != "cosine")
+    metric = as_metric(metric)
+    queries, candidates = check_candidates(
+        queries, candidates, zero_rows=not metric.needs_directions
+    )
     check_count(k, "k", high=candidates.shape[1])
     xp = namespace(queries)
     found = []
     for rows in block_slices(queries.shape[0], candidates.shape[1] * candidates.shape[2]):
-        block = pair_scores(queries[rows, :], candidates[rows, :, :], metric)
-        order = xp.argsort(block, axis=1, descending=metric != "euclidean", stable=True)[:, :k]
+        block = metric.pair_scores(queries[rows, :], candidates[rows, :, :])
+        order = xp.argsort(block, axis=1, descending=metric.largest_first, stable=True)[:, :k]
         found.append((order, xp.take_along_axis(block, order, axis=1)))
     return Neighbors(*(xp.concat(part, axis=0) for part in zip(*found, strict=True)))
 
@@ -137,15 +137,15 @@ def margins(
     gallery: Float[Array, "n d"],
     /,
     *,
-    metric: str = "euclidean",
+    metric: str = "cosine",
 ) -> Float[Array, " m"]:
     """Return how far ahead each query's nearest item is of the second, shape (m,), float64, >= 0.
 
     In units of the metric: difference of distances, of inner products, or of cosines. Infinite
     where the gallery has one item, since nothing can overtake it.
     """
-    check_metric(metric)
-    queries, gallery = check_clouds(queries, gallery, zero_rows=metric != "cosine")
+    metric = as_metric(metric)
+    queries, gallery = check_clouds(queries, gallery, zero_rows=not metric.needs_directions)
     xp = namespace(queries)
     if gallery.shape[0] == 1:
         return xp.full_like(as_float64(queries[:, 0]), xp.inf)
@@ -181,20 +181,7 @@ def first_copies(gallery: Array) -> np.ndarray | None:
     return None if (copies == np.arange(copies.shape[1])).all() else copies
 
 
-def pair_scores(queries: Array, items: Array, metric: str) -> Array:
-    """Return the scores of each query's own items, queries (m, d), items (m, k, d), in float64."""
-    xp = namespace(queries)
-    queries = xp.expand_dims(as_float64(queries), axis=1)
-    items = as_float64(items)
-    if metric == "euclidean":
-        step = items - queries
-        return xp.sqrt(xp.sum(step * step, axis=-1))
-    if metric == "cosine":
-        queries, items = normalize_rows(queries), normalize_rows(items)
-    return xp.sum(items * queries, axis=-1)
-
-
-def _item_scores(queries: Array, gallery: Array, indices: Array, metric: str) -> Array:
+def _item_scores(queries: Array, gallery: Array, indices: Array, metric: Metric) -> Array:
     """Return the scores of each query's items at `indices` (q, k), in float64."""
     xp = namespace(queries)
     found = []
@@ -202,11 +189,11 @@ def _item_scores(queries: Array, gallery: Array, indices: Array, metric: str) ->
         queries.shape[0], indices.shape[1] * gallery.shape[1], elements=cache_elements(queries)
     ):
         items = gather_rows(gallery, indices[rows, :])
-        found.append(pair_scores(queries[rows, :], items, metric))
+        found.append(metric.pair_scores(queries[rows, :], items))
     return xp.concat(found, axis=0)
 
 
-def _search(queries: Array, gallery: Array, k: int, metric: str) -> Neighbors:
+def _search(queries: Array, gallery: Array, k: int, metric: Metric) -> Neighbors:
     xp = namespace(queries)
     pivot = xp.mean(working_float(gallery[: min(4096, gallery.shape[0]), :]), axis=0)
     found = []
@@ -236,7 +223,7 @@ def _search(queries: Array, gallery: Array, k: int, metric: str) -> Neighbors:
 
 
 def _settle(
-    queries: Array, gallery: Array, indices: list[Array], k: int, metric: str
+    queries: Array, gallery: Array, indices: list[Array], k: int, metric: Metric
 ) -> tuple[Array, Array]:
     """Return the k best of the items found, by float64 scores; ties go to the lower index."""
     xp = namespace(queries)
@@ -244,9 +231,9 @@ def _settle(
     scores = _item_scores(queries, gallery, every, metric)
     if len(indices) > 1:  # an item that both searches found counts once
         again = xp.concat([every[:, :1] < 0, every[:, 1:] == every[:, :-1]], axis=1)
-        worst = xp.inf if metric == "euclidean" else -xp.inf
+        worst = -xp.inf if metric.largest_first else xp.inf
         scores = xp.where(again, xp.full_like(scores, worst), scores)
-    order = xp.argsort(scores, axis=1, descending=metric != "euclidean", stable=True)[:, :k]
+    order = xp.argsort(scores, axis=1, descending=metric.largest_first, stable=True)[:, :k]
     return xp.take_along_axis(every, order, axis=1), xp.take_along_axis(scores, order, axis=1)
 
 
@@ -254,7 +241,7 @@ def _search_block(
     queries: Array,
     gallery: Array,
     k: int,
-    metric: str,
+    metric: Metric,
     pivot: Array,
     *,
     floor: Array | None = None,
@@ -292,27 +279,17 @@ def _search_block(
 
 
 def _gallery_blocks(
-    gallery: Array, queries: int, metric: str, pivot: Array
+    gallery: Array, queries: int, metric: Metric, pivot: Array
 ) -> Iterator[tuple[int, Array]]:
     for rows in block_slices(gallery.shape[0], max(queries, 512), elements=_SCORE_ELEMENTS):
         yield rows.start, _search_form(gallery[rows, :], metric, pivot, side="gallery")
 
 
-def _search_form(rows: Array, metric: str, pivot: Array, *, side: str) -> Array:
+def _search_form(rows: Array, metric: Metric, pivot: Array, *, side: str) -> Array:
     """Return rows whose inner product orders as the metric does."""
     rows = working_float(rows)
-    if metric == "ip":
+    if metric is INNER_PRODUCT:  # as they are, without a copy
         return rows
-    form = normalize_rows if metric == "cosine" else partial(_distance_form, pivot=pivot, side=side)
     parts = block_slices(*rows.shape, elements=cache_elements(rows))
-    return stack_rows((form(rows[part, :]) for part in parts), rows.shape[0])
-
-
-def _distance_form(rows: Array, pivot: Array, side: str) -> Array:
-    xp = namespace(rows)
-    rows = rows - pivot  # distances stay, and no digits are lost to a common offset
-    if side == "queries":
-        last = xp.ones_like(rows[:, :1])
-    else:
-        last = -0.5 * xp.expand_dims(xp.vecdot(rows, rows), axis=1)
-    return xp.concat([rows, last], axis=1)
+    forms = (metric.search_form(rows[part, :], pivot, side) for part in parts)
+    return stack_rows(forms, rows.shape[0])

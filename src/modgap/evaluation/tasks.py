@@ -18,11 +18,11 @@ from modgap._core.checks import (
     check_clouds,
     check_count,
     check_indices,
-    check_metric,
     check_paired,
     check_same_width,
 )
 from modgap.closers.closure import Closure
+from modgap.decisions.metric import Metric, as_metric
 from modgap.decisions.neighbors import check_candidates
 from modgap.errors import ArgumentError, ShapeError
 from modgap.robustness.sampling import System
@@ -68,7 +68,7 @@ class Problem:
         xp = namespace(self.gallery)
         return xp.reshape(self.gallery, (-1, self.gallery.shape[-1]))
 
-    def system(self, metric: str, closure: Closure | None = None) -> System:
+    def system(self, metric: Metric, closure: Closure | None = None) -> System:
         """Return what is stored and compared, before closing or after."""
         if closure is None:
             return System(self.queries, self._index(self.gallery, self.companions), metric)
@@ -96,7 +96,7 @@ class Task:
     """A kind of decision, its metric, and its problems."""
 
     kind: str
-    metric: str
+    metric: Metric
     problems: tuple[Problem, ...]
 
     def describe(self) -> dict[str, Any]:
@@ -123,7 +123,7 @@ class ZeroShot(Task):
         Class texts; with t caption templates, one gallery each.
     labels : array (m,), integers, optional
         Class of each image.
-    metric : {"euclidean", "ip", "cosine"}
+    metric : {"cosine", "ip", "euclidean"}
     template : int, optional
         Keep one template; the others then serve as its rephrasings.
     templates : sequence of str, optional
@@ -141,10 +141,11 @@ class ZeroShot(Task):
         galleries: Float[Array, "t n d"],
         labels: Any = None,
         *,
-        metric: str = "euclidean",
+        metric: str = "cosine",
         template: int | None = None,
         templates: Sequence[str] | None = None,
     ) -> None:
+        metric = as_metric(metric)
         queries, galleries = _queries_and(galleries, queries, "gallery", metric)
         positives = _labels(labels, queries.shape[0], galleries.shape[-2])
         count = galleries.shape[0] if galleries.ndim == 3 else 1
@@ -163,7 +164,7 @@ class ZeroShot(Task):
             )
             for i in chosen
         )
-        super().__init__("zero-shot", check_metric(metric), problems)
+        super().__init__("zero-shot", metric, problems)
 
 
 class PairedRetrieval(Task):
@@ -178,7 +179,7 @@ class PairedRetrieval(Task):
     owners : array (l,), integers, optional
         Row of `a` that each row of `b` belongs to; without it row i belongs to row i. Several
         captions of an image name the same owner.
-    metric : {"euclidean", "ip", "cosine"}
+    metric : {"cosine", "ip", "euclidean"}
     names : pair of str
         Names of the two sides.
 
@@ -194,11 +195,11 @@ class PairedRetrieval(Task):
         b: Float[Array, "l d"],
         *,
         owners: Any = None,
-        metric: str = "euclidean",
+        metric: str = "cosine",
         names: tuple[str, str] = ("a", "b"),
     ) -> None:
-        check_metric(metric)
-        strict = metric != "cosine"
+        metric = as_metric(metric)
+        strict = not metric.needs_directions
         if owners is None:
             a, b = check_paired(a, b, names=names, zero_rows=strict)
             owner = np.arange(b.shape[0])
@@ -224,7 +225,7 @@ class MultipleChoice(Task):
     candidates : array (m, c, d), floating
     answers : array (m,), integers, optional
         Position of the right candidate.
-    metric : {"euclidean", "ip", "cosine"}
+    metric : {"cosine", "ip", "euclidean"}
 
     Notes
     -----
@@ -237,10 +238,12 @@ class MultipleChoice(Task):
         candidates: Float[Array, "m c d"],
         answers: Any = None,
         *,
-        metric: str = "euclidean",
+        metric: str = "cosine",
     ) -> None:
-        check_metric(metric)
-        queries, candidates = check_candidates(queries, candidates, zero_rows=metric != "cosine")
+        metric = as_metric(metric)
+        queries, candidates = check_candidates(
+            queries, candidates, zero_rows=not metric.needs_directions
+        )
         positives = _labels(answers, queries.shape[0], candidates.shape[1], name="answers")
         problem = Problem("choice", queries, candidates, positives)
         super().__init__("multiple-choice", metric, (problem,))
@@ -260,7 +263,7 @@ class MixedRetrieval(Task):
         find itself).
     partners : array (m,), integers, optional
         Row of `gallery` that answers each query.
-    metric : {"euclidean", "ip", "cosine"}
+    metric : {"cosine", "ip", "euclidean"}
 
     Notes
     -----
@@ -275,10 +278,10 @@ class MixedRetrieval(Task):
         companions: Float[Array, "l d"],
         partners: Any = None,
         *,
-        metric: str = "euclidean",
+        metric: str = "cosine",
     ) -> None:
-        check_metric(metric)
-        strict = metric != "cosine"
+        metric = as_metric(metric)
+        strict = not metric.needs_directions
         queries, gallery = check_clouds(queries, gallery, zero_rows=strict)
         companions = check_cloud(companions, "companions", zero_rows=strict)
         check_same_width(queries, "queries", companions, "companions")
@@ -287,8 +290,8 @@ class MixedRetrieval(Task):
         super().__init__("mixed-retrieval", metric, (problem,))
 
 
-def _queries_and(other: Any, queries: Any, name: str, metric: str) -> tuple[Array, Array]:
-    strict = metric != "cosine"
+def _queries_and(other: Any, queries: Any, name: str, metric: Metric) -> tuple[Array, Array]:
+    strict = not metric.needs_directions
     queries = check_cloud(queries, "queries", zero_rows=strict)
     other = check_cloud(other, name, zero_rows=strict, ndim=(2, 3))
     check_same_width(queries, "queries", other, name)

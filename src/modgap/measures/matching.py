@@ -11,10 +11,8 @@ import numpy as np
 
 from modgap._core.arrays import Array, bincount, namespace, to_numpy
 from modgap._core.checks import (
-    check_choice,
     check_clouds,
     check_count,
-    check_metric,
     check_number,
     check_paired,
 )
@@ -25,7 +23,9 @@ from modgap._core.clouds import (
     subsample,
     tile_slices,
 )
+from modgap.decisions.metric import EUCLIDEAN, Metric, as_metric
 from modgap.decisions.neighbors import nearest
+from modgap.errors import ArgumentError
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -124,8 +124,8 @@ def relative_alignment(
     >>> relative_alignment(a, np.array([[1.0, 0.0], [0.0, 1.0], [0.1, 1.0]]))  # doctest: +ELLIPSIS
     RelativeAlignment(a_to_b=0.66..., b_to_a=0.66..., mutual=0.66..., rows=3)
     """
-    check_metric(metric)
-    a, b = check_paired(a, b, zero_rows=metric != "cosine")
+    metric = as_metric(metric)
+    a, b = check_paired(a, b, zero_rows=not metric.needs_directions)
     a, b = subsample(a, sample, seed), subsample(b, sample, seed)
     own = np.arange(a.shape[0])
     forward = to_numpy(nearest(a, b, metric=metric).indices)[:, 0] == own
@@ -185,8 +185,8 @@ def hubness(
     >>> round(hubness(queries, gallery, k=1), 4)
     0.3818
     """
-    check_metric(metric)
-    queries, gallery = check_clouds(queries, gallery, zero_rows=metric != "cosine")
+    metric = as_metric(metric)
+    queries, gallery = check_clouds(queries, gallery, zero_rows=not metric.needs_directions)
     queries, gallery = subsample(queries, sample, seed), subsample(gallery, sample, seed)
     k = check_count(k, "k", high=int(gallery.shape[0]))
     found = nearest(queries, gallery, k=k, metric=metric).indices
@@ -200,7 +200,7 @@ def doubly_stochastic_deviation(
     /,
     *,
     temperature: float = 0.02,
-    metric: str = "euclidean",
+    metric: str = EUCLIDEAN,
     normalize: bool = True,
     sample: int | None = None,
     seed: int = 0,
@@ -248,7 +248,9 @@ def doubly_stochastic_deviation(
     DoublyStochasticDeviation(gallery_max=0.0, gallery_mean=0.0, queries_max=1.0, queries_mean=1.0)
     """
     temperature = check_number(temperature, "temperature", low=0.0, open_low=True)
-    check_choice(metric, "metric", ("euclidean", "ip"))
+    metric = as_metric(metric)
+    if metric.needs_directions:
+        raise ArgumentError("`metric` must be euclidean or ip; for cosine normalise the rows first")
     queries, gallery = check_clouds(queries, gallery, zero_rows=not normalize)
     queries, gallery = subsample(queries, sample, seed), subsample(gallery, sample, seed)
     tiles = partial(_logit_tiles, queries, gallery, temperature, metric, normalize)
@@ -264,18 +266,18 @@ def doubly_stochastic_deviation(
 
 
 def _logit_tiles(
-    queries: Array, gallery: Array, temperature: float, metric: str, normalize: bool
+    queries: Array, gallery: Array, temperature: float, metric: Metric, normalize: bool
 ) -> Iterator[tuple[int, int, Array]]:
     """Yield the (m, n) logits tile by tile, each with its block row and block column."""
     xp = namespace(queries, gallery)
     # Distances do not depend on the origin; near the gallery's mean they are most precise.
     center = cloud_center(gallery, normalize=normalize).mean
-    origin = center if metric == "euclidean" else xp.zeros_like(center)
+    origin = center if metric.is_distance else xp.zeros_like(center)
     for i, rows in enumerate(tile_slices(queries.shape[0])):
         left = float64_rows(queries[rows, :], normalize=normalize) - origin
         for j, columns in enumerate(tile_slices(gallery.shape[0])):
             right = float64_rows(gallery[columns, :], normalize=normalize) - origin
-            if metric == "euclidean":
+            if metric.is_distance:
                 yield i, j, -squared_distances(left, right) / temperature
             else:
                 yield i, j, xp.matmul(left, right.T) / temperature

@@ -10,6 +10,7 @@ import numpy as np
 from modgap._core.arrays import Array, as_float64, normalize_rows, to_numpy
 from modgap.closers import fit
 from modgap.closers.closure import Closure
+from modgap.decisions.metric import as_metric
 from modgap.decisions.neighbors import nearest, nearest_candidates
 from modgap.evaluation.study import Study, evaluate
 from modgap.evaluation.tasks import Problem, Task
@@ -202,7 +203,7 @@ def _item(problem: Problem, index: int, classes: Sequence[str] | None) -> str:
 
 def _margins(problem: Problem, metric: str) -> tuple[np.ndarray | None, np.ndarray | None]:
     """Return each query's second choice, and how far all items may move without a change."""
-    system = problem.system(metric)
+    system = problem.system(as_metric(metric))
     if system.gallery.shape[-2] < 2:
         return None, None
     queries, gallery = system.queries, system.gallery

@@ -22,8 +22,9 @@ from modgap._core.arrays import (
     row_norms,
     to_numpy,
 )
-from modgap._core.checks import check_choice, check_clouds, check_indices, check_number
-from modgap.decisions.neighbors import check_candidates, nearest, nearest_candidates, pair_scores
+from modgap._core.checks import check_clouds, check_indices, check_number
+from modgap.decisions.metric import Metric, as_metric
+from modgap.decisions.neighbors import check_candidates, nearest, nearest_candidates
 from modgap.errors import ArgumentError, ShapeError
 from modgap.robustness import tables as _survival
 
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
 __all__ = ["candidate_win_probability", "win_probability"]
-
-EXACT_METRICS = ("euclidean", "ip")
 
 #: Scores per matrix product: more than a cache holds, for a product's threads wait for each other.
 _PRODUCT_ELEMENTS = 1024 * 1024
@@ -45,7 +44,7 @@ def win_probability(
     sigmas: Sequence[float],
     /,
     *,
-    metric: str = "euclidean",
+    metric: str,
 ) -> Float[Array, "s m k"]:
     """Return P(the target item is the nearest of its query) under gallery noise, shape (s, m, k).
 
@@ -85,7 +84,7 @@ def win_probability(
     >>> win_probability(y, x, np.array([0]), [0.5], metric="ip").round(6).tolist()
     [[0.92135]]
     """
-    check_choice(metric, "metric", EXACT_METRICS)
+    metric = _with_closed_form(metric)
     queries, gallery = check_clouds(queries, gallery)
     sigmas = check_sigmas(sigmas)
     chosen = _check_targets(targets, queries.shape[0], gallery.shape[0])
@@ -119,10 +118,10 @@ def candidate_win_probability(
     sigmas: Sequence[float],
     /,
     *,
-    metric: str = "euclidean",
+    metric: str,
 ) -> Float[Array, "s m k"]:
     """Return what `win_probability` does, where each query has its own c candidates."""
-    check_choice(metric, "metric", EXACT_METRICS)
+    metric = _with_closed_form(metric)
     queries, candidates = check_candidates(queries, candidates)
     sigmas = check_sigmas(sigmas)
     chosen = _check_targets(targets, queries.shape[0], candidates.shape[1])
@@ -137,7 +136,7 @@ def candidate_win_probability(
 
     def blocks(rows: slice, y: Array, elements: int) -> Iterator[Array]:
         own = items[rows, :, :]
-        if metric == "ip":
+        if not metric.is_distance:
             yield -xp.sum(own * xp.expand_dims(y, axis=1), axis=-1)
         else:
             step = own - xp.expand_dims(y, axis=1)
@@ -151,6 +150,16 @@ def candidate_win_probability(
     return probability if np.ndim(targets) == 2 else probability[:, :, 0]
 
 
+def _with_closed_form(metric: str) -> Metric:
+    found = as_metric(metric)
+    if found.needs_directions:
+        raise ArgumentError(
+            f"`metric` {found} has no closed form under noise; sample it (robustness.stability), or "
+            "normalise the rows and use ip"
+        )
+    return found
+
+
 def check_sigmas(sigmas: Sequence[float]) -> list[float]:
     """Return the noise levels as floats >= 0; an empty list is refused."""
     values = [check_number(sigma, "sigmas", low=0.0) for sigma in np.atleast_1d(sigmas)]
@@ -159,10 +168,10 @@ def check_sigmas(sigmas: Sequence[float]) -> list[float]:
     return values
 
 
-def _about_mean(queries: Array, items: Array, metric: str) -> tuple[Array, Array]:
+def _about_mean(queries: Array, items: Array, metric: Metric) -> tuple[Array, Array]:
     """Return both in float64; for distances about the items' mean, where squares keep their digits."""
     queries, items = as_float64(queries), as_float64(items)
-    if metric == "ip":
+    if not metric.is_distance:
         return queries, items
     xp = namespace(items)
     pivot = xp.mean(items, axis=tuple(range(items.ndim - 1)))
@@ -198,7 +207,7 @@ class _Problem:
 
     queries: Array
     items: int
-    metric: str
+    metric: Metric
     leaders: Array
     own_items: Callable[[slice, Array], Array]
     blocks: Callable[[slice, Array, int], Iterator[Array]]
@@ -211,20 +220,20 @@ class _Problem:
 
     def own_loss(self, rows: slice, y: Array, columns: Array) -> Array:
         """Return the exact loss (q, k) of single items."""
-        scores = pair_scores(y, self.own_items(rows, columns), self.metric)
-        return -scores if self.metric == "ip" else scores * scores
+        scores = self.metric.pair_scores(y, self.own_items(rows, columns))
+        return scores * scores if self.metric.is_distance else -scores
 
 
-def _loss_form(items: Array, metric: str) -> Array:
+def _loss_form(items: Array, metric: Metric) -> Array:
     """Return items whose products with `_query_form` are losses: -y.x, or |x|^2 - 2 y.x."""
-    if metric == "ip":
+    if not metric.is_distance:
         return items
     xp = namespace(items)
     return xp.concat([items, xp.sum(items * items, axis=1, keepdims=True)], axis=1)
 
 
-def _query_form(y: Array, metric: str) -> Array:
-    if metric == "ip":
+def _query_form(y: Array, metric: Metric) -> Array:
+    if not metric.is_distance:
         return -y
     xp = namespace(y)
     return xp.concat([-2.0 * y, xp.ones_like(y[:, :1])], axis=1)
@@ -291,7 +300,7 @@ class _Sweep:
 
 def _sweep(problem: _Problem, sigmas: list[float], squared: np.ndarray) -> _Sweep:
     top = sigmas[-1]
-    if problem.metric == "ip":
+    if not problem.metric.is_distance:
         reaches = [_survival.REACH * sigma / top for sigma in sigmas]
         finest = sigmas[0] / top
     else:
@@ -314,7 +323,7 @@ def _solve_block(
     """Return the probabilities of one block of queries, shape (s, q, k)."""
     xp = namespace(problem.queries)
     y = as_float64(problem.queries[rows, :])
-    if problem.metric == "ip":
+    if not problem.metric.is_distance:
         unit = sweep.top * row_norms(y)
         unit = xp.where(
             unit > 0, unit, xp.ones_like(unit)
@@ -325,7 +334,7 @@ def _solve_block(
     squared = xp.sum(y * y, axis=1)
     # What rounding can make of a tie counts as one: the leader itself and its duplicates are at 0.
     start = leader_loss + 1e-15 * math.sqrt(problem.width) * (squared + problem.largest)
-    origin = start - squared if problem.shared and problem.metric != "ip" else start
+    origin = start - squared if problem.shared and problem.metric.is_distance else start
     features = _features(
         problem, rows, y, xp.expand_dims(origin, axis=1), scale, sweep.grid, elements
     )
@@ -406,7 +415,7 @@ def _integrate(
 ) -> Array:
     """Return the integral for every target of a block at one sigma, shape (q, k)."""
     xp = namespace(features)
-    if problem.metric == "ip":
+    if not problem.metric.is_distance:
         table = _survival.inner_product_table(sigma / top, grid)
         return _apply_table(table, np.zeros(leader_loss.size), features, bins, place)
     v = np.sqrt(leader_loss / sigma**2 + problem.width / 2)

@@ -12,10 +12,11 @@ from modgap._core.arrays import (
     Array,
     to_numpy,
 )
-from modgap._core.checks import check_clouds, check_count, check_metric
+from modgap._core.checks import check_clouds, check_count
 from modgap.closers.closure import Closure
+from modgap.decisions.metric import as_metric
 from modgap.decisions.neighbors import nearest, nearest_candidates
-from modgap.robustness.integral import EXACT_METRICS, candidate_win_probability, win_probability
+from modgap.robustness.integral import candidate_win_probability, win_probability
 from modgap.robustness.noise import Gaussian, Noise, Uniform
 from modgap.robustness.sampling import System, sample_decisions
 
@@ -59,7 +60,7 @@ def stability(
     noise: Noise,
     /,
     *,
-    metric: str = "euclidean",
+    metric: str = "cosine",
     closure: Closure | None = None,
     labels: np.ndarray | None = None,
     draws: int = 100,
@@ -75,7 +76,7 @@ def stability(
     queries : array (m, d), floating
     gallery : array (n, d), floating
     noise : Noise
-    metric : {"euclidean", "ip", "cosine"}
+    metric : {"cosine", "ip", "euclidean"}
         Must be the one that the closure was fitted for.
     closure : Closure, optional
     labels : array (m,), integers, optional
@@ -97,10 +98,10 @@ def stability(
     """
     from modgap._core.checks import check_indices
 
-    check_metric(metric)
+    metric = as_metric(metric)
     check_count(draws, "draws")
     check_count(seed, "seed", low=0)
-    queries, gallery = check_clouds(queries, gallery, zero_rows=metric != "cosine")
+    queries, gallery = check_clouds(queries, gallery, zero_rows=not metric.needs_directions)
     positives = None
     if labels is not None:
         rows, items = queries.shape[0], gallery.shape[0]
@@ -181,7 +182,7 @@ def _solve_kind(
         if kind.startswith("codec"):
             wins = _decoded_decisions(system, noises[0])[:, None] == targets[i]
             found.append((i, 0, _outcome(noises[0], wins.astype(float), 0.0, "deterministic")))
-        elif kind == "Gaussian@gallery" and system.comparison in EXACT_METRICS:
+        elif kind == "Gaussian@gallery" and not system.comparison.needs_directions:
             found += [(i, j, o) for j, o in enumerate(_exact(system, targets[i], noises))]
         else:
             sampled.append(i)

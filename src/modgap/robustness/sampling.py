@@ -25,6 +25,7 @@ from modgap._core.arrays import (
     to_numpy,
     working_float,
 )
+from modgap.decisions.metric import Metric
 from modgap.decisions.neighbors import first_copies, nearest, nearest_candidates
 from modgap.robustness.noise import Gaussian, Uniform
 
@@ -42,7 +43,7 @@ class System:
 
     queries: Array
     gallery: Array
-    comparison: str
+    comparison: Metric
 
     @property
     def own_candidates(self) -> bool:
@@ -191,7 +192,7 @@ def _still(system: System, side: str) -> Array:
 
 
 def _compared_items(system: System, x: Array, side: str) -> Array:
-    if system.comparison == "cosine" and side == "queries":
+    if system.comparison.needs_directions and side == "queries":
         return normalize_rows(x)  # |y| is one factor for all items
     return x
 
@@ -219,7 +220,7 @@ class _Part:
     x: Array
     base: Array
     squared: Array
-    comparison: str
+    comparison: Metric
 
     @classmethod
     def of(cls, system: System, rows: slice, side: str) -> _Part:
@@ -228,7 +229,7 @@ class _Part:
         x = working_float(system.gallery[rows, :, :] if system.own_candidates else system.gallery)
         x = _compared_items(system, x, side)
         squared = xp.sum(x * x, axis=-1)
-        if system.comparison == "euclidean":  # about the items' mean, which costs no digits
+        if system.comparison.is_distance:  # about the items' mean, which costs no digits
             pivot = xp.mean(x, axis=-2, keepdims=True)
             near = x - pivot
             base = _product(y - pivot[..., 0, :], near) - 0.5 * xp.sum(near * near, axis=-1)
@@ -287,11 +288,11 @@ def _noisy_scores(
     if noise.side == "queries":  # a constant shift of the gallery adds e.shift to all items
         return part.base + s * shared
     per_item = xp.matmul(e, shift)
-    if part.comparison == "euclidean":
+    if part.comparison.is_distance:
         per_item = per_item - xp.sum(part.x * e, axis=-1)
         return part.base + s * (shared + (per_item - 0.5 * s * noise_squared))
     product = part.base + s * (shared + per_item)
-    if part.comparison == "ip":
+    if not part.comparison.needs_directions:
         return product
     squared = part.squared + 2 * s * xp.sum(part.x * e, axis=-1) + s * s * noise_squared
     return product / xp.sqrt(squared)

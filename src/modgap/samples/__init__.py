@@ -33,7 +33,7 @@ class Sample:
     classes: list[str]
     templates: list[str]
 
-    def task(self, *, template: int | None = 0, metric: str = "euclidean") -> ZeroShot:
+    def task(self, *, template: int | None = 0, metric: str = "cosine") -> ZeroShot:
         """Return zero-shot classification with one caption template, or with all (None)."""
         return ZeroShot(
             self.images,

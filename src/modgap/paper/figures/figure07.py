@@ -31,7 +31,9 @@ _REAL_SIGMA = 0.022
 def figure(sources: Sources) -> Figure:
     """Return the figure: a plane with two labels, and two labels of the data at hand."""
     queries = np.array([[distance, HEIGHT] for distance in DISTANCES])
-    kept = win_probability(queries, _LABELS, np.zeros(len(queries), dtype=int), [SIGMA])
+    kept = win_probability(
+        queries, _LABELS, np.zeros(len(queries), dtype=int), [SIGMA], metric="euclidean"
+    )
     flips = 1 - np.asarray(kept).ravel()
     real = [_real(data) for data in sources.labelled]
     rising = bool((np.diff(flips) > 0).all())

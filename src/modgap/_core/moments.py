@@ -95,7 +95,7 @@ class Moments:
     product_eps: float
 
     @classmethod
-    def from_rows(cls, x: Float[Array, "n d"], /, *, precision: str = "input") -> Moments:
+    def from_rows(cls, x: Float[Array, "n d"], *, precision: str = "input") -> Moments:
         """Return the moments of the rows of `x`, in one pass. Cost: n d^2 multiplications.
 
         Parameters
@@ -118,7 +118,7 @@ class Moments:
 
     @classmethod
     def from_blocks(
-        cls, blocks: Iterable[Float[Array, "_ d"]], /, *, precision: str = "input"
+        cls, blocks: Iterable[Float[Array, "_ d"]], *, precision: str = "input"
     ) -> Moments:
         """Return the moments of all rows of a stream of blocks, holding one block at a time.
 
@@ -228,7 +228,7 @@ def principal_axes(moments: Moments, n_components: int | float | str = "all") ->
     return PrincipalAxes(full.variances[:keep], full.axes[:, :keep], full.rank)
 
 
-def cross_scatter(a: Float[Array, "n d"], b: Float[Array, "n e"], /) -> Float[Array, "d e"]:
+def cross_scatter(a: Float[Array, "n d"], b: Float[Array, "n e"]) -> Float[Array, "d e"]:
     """Return sum_i (a_i - mean(a))(b_i - mean(b))^T over paired rows, float64. Cost: n d e."""
     a, b = check_paired(a, b)
     xp = namespace(a, b)

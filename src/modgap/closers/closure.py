@@ -72,11 +72,11 @@ class Closure:
     rank: int | None = None
     info: Mapping[str, Any] = field(default_factory=dict)
 
-    def apply_queries(self, queries: Float[Array, "m d"], /) -> Float[Array, "m e"]:
+    def apply_queries(self, queries: Float[Array, "m d"]) -> Float[Array, "m e"]:
         """Return the queries after closing, shape (m, e); checks the input first."""
         return self._apply(self.queries, queries, "queries")
 
-    def apply_gallery(self, gallery: Float[Array, "n d"], /) -> Float[Array, "n e"]:
+    def apply_gallery(self, gallery: Float[Array, "n d"]) -> Float[Array, "n e"]:
         """Return the gallery after closing, shape (n, e); checks the input first."""
         return self._apply(self.gallery, gallery, "gallery")
 
@@ -92,7 +92,7 @@ class Closure:
                 f"fit it again with metric={metric!r}"
             )
 
-    def then(self, other: Closure, /) -> Closure:
+    def then(self, other: Closure) -> Closure:
         """Return the closure that applies this one first; exact only if both are."""
         other.check_metric(self.comparison)
         return replace(
@@ -106,7 +106,7 @@ class Closure:
             n_components=None,
         )
 
-    def save(self, path: str | Path, /) -> Path:
+    def save(self, path: str | Path) -> Path:
         """Write the closure as one safetensors file (atomically) and return its path.
 
         The header's metadata holds one JSON document under the key "modgap": format version,
@@ -140,7 +140,7 @@ class Closure:
         return target
 
     @classmethod
-    def load(cls, path: str | Path, /) -> Closure:
+    def load(cls, path: str | Path) -> Closure:
         """Return the closure in a file that `save` wrote.
 
         Raises

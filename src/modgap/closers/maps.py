@@ -115,7 +115,7 @@ class AffineMap:
         moved: np.ndarray = (start if matrix is None else start @ matrix)[0]
         return moved if self.shift is None else moved + self.shift
 
-    def __call__(self, rows: Float[Array, "... d"], /) -> Float[Array, "... e"]:
+    def __call__(self, rows: Float[Array, "... d"]) -> Float[Array, "... e"]:
         """Return the mapped rows; library, device and dtype follow the input, which is not changed.
 
         Raises
@@ -139,12 +139,12 @@ class AffineMap:
             out = normalize_rows(out)
         return xp.astype(out, rows.dtype, copy=False)
 
-    def stream(self, blocks: Iterable[Array], /) -> Iterator[Array]:
+    def stream(self, blocks: Iterable[Array]) -> Iterator[Array]:
         """Yield the mapped blocks one by one."""
         for block in blocks:
             yield self(block)
 
-    def then(self, other: AffineMap, /) -> AffineMap:
+    def then(self, other: AffineMap) -> AffineMap:
         """Return the map that applies this one first and `other` second.
 
         Raises

@@ -29,7 +29,6 @@ __all__ = ["certified_radius"]
 def certified_radius(
     queries: Float[Array, "m d"],
     gallery: Float[Array, "n d"],
-    /,
     *,
     metric: str = "cosine",
     side: str = "gallery",

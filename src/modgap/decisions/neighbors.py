@@ -67,7 +67,6 @@ class Neighbors:
 def nearest(
     queries: Float[Array, "m d"],
     gallery: Float[Array, "n d"],
-    /,
     *,
     k: int = 1,
     metric: str = "cosine",
@@ -106,7 +105,6 @@ def nearest(
 def nearest_candidates(
     queries: Float[Array, "m d"],
     candidates: Float[Array, "m c d"],
-    /,
     *,
     k: int = 1,
     metric: str = "cosine",
@@ -135,7 +133,6 @@ def nearest_candidates(
 def margins(
     queries: Float[Array, "m d"],
     gallery: Float[Array, "n d"],
-    /,
     *,
     metric: str = "cosine",
 ) -> Float[Array, " m"]:

@@ -24,7 +24,7 @@ __all__ = [
 
 
 def gap_vector(
-    queries: Float[Array, "m d"], gallery: Float[Array, "n d"], /, *, normalize: bool = True
+    queries: Float[Array, "m d"], gallery: Float[Array, "n d"], *, normalize: bool = True
 ) -> Float[Array, " d"]:
     """Return the global gap g = mean(queries) - mean(gallery), shape (d,), float64.
 
@@ -59,7 +59,7 @@ def gap_vector(
 
 
 def gap_direction(
-    queries: Float[Array, "m d"], gallery: Float[Array, "n d"], /, *, normalize: bool = True
+    queries: Float[Array, "m d"], gallery: Float[Array, "n d"], *, normalize: bool = True
 ) -> Float[Array, " d"]:
     """Return the gap vector scaled to unit length, shape (d,), float64.
 
@@ -90,7 +90,7 @@ def gap_direction(
 
 
 def centroid_gap(
-    queries: Float[Array, "m d"], gallery: Float[Array, "n d"], /, *, normalize: bool = True
+    queries: Float[Array, "m d"], gallery: Float[Array, "n d"], *, normalize: bool = True
 ) -> float:
     """Return the length of the gap, |mean(queries) - mean(gallery)|, in [0, 2] for unit rows.
 
@@ -124,7 +124,7 @@ def centroid_gap(
 
 
 def squared_gap_per_dimension(
-    queries: Float[Array, "m d"], gallery: Float[Array, "n d"], /, *, normalize: bool = True
+    queries: Float[Array, "m d"], gallery: Float[Array, "n d"], *, normalize: bool = True
 ) -> float:
     """Return |g|^2 / d, the mean squared difference of the two means' coordinates, >= 0.
 
@@ -158,7 +158,7 @@ def squared_gap_per_dimension(
 
 
 def centroid_cosine(
-    queries: Float[Array, "m d"], gallery: Float[Array, "n d"], /, *, normalize: bool = True
+    queries: Float[Array, "m d"], gallery: Float[Array, "n d"], *, normalize: bool = True
 ) -> float:
     """Return the cosine of the two means, in [-1, 1].
 
@@ -191,7 +191,7 @@ def centroid_cosine(
 
 
 def centroid_gap_floor(
-    queries: Float[Array, "m d"], gallery: Float[Array, "n d"], /, *, normalize: bool = True
+    queries: Float[Array, "m d"], gallery: Float[Array, "n d"], *, normalize: bool = True
 ) -> float:
     """Return the root mean square gap that sampling alone gives clouds of one true mean, >= 0.
 

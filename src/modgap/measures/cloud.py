@@ -42,7 +42,7 @@ __all__ = [
 ]
 
 
-def average_norm(x: Float[Array, "n d"], /) -> float:
+def average_norm(x: Float[Array, "n d"]) -> float:
     """Return the mean Euclidean length of the rows as they are stored, >= 0.
 
     Says whether the rows are normalised (1) and on which scale they live; nothing about directions.
@@ -74,7 +74,7 @@ def average_norm(x: Float[Array, "n d"], /) -> float:
     return total / int(x.shape[0])
 
 
-def mean_cosine(x: Float[Array, "n d"], /) -> float:
+def mean_cosine(x: Float[Array, "n d"]) -> float:
     """Return the mean cosine between two different rows, in [-1/(n - 1), 1].
 
     The cone effect: encoders map all inputs into a narrow cone, before any training (Liang et al.,
@@ -112,7 +112,7 @@ def off_diagonal_cosine(center: Center) -> float:
     return (n * squared_length(center.mean) - center.power) / (n - 1)
 
 
-def total_variance(x: Float[Array, "n d"], /, *, normalize: bool = True) -> float:
+def total_variance(x: Float[Array, "n d"], *, normalize: bool = True) -> float:
     """Return the mean squared distance of the rows to their mean, in [0, 1] for unit rows.
 
     The trace of the population covariance. For unit rows it is 1 - |mean|^2, so a narrow cone and
@@ -142,7 +142,7 @@ def total_variance(x: Float[Array, "n d"], /, *, normalize: bool = True) -> floa
     return _moments(x, normalize).total_variance
 
 
-def spectrum(x: Float[Array, "n d"], /, *, normalize: bool = True) -> Float[Array, " d"]:
+def spectrum(x: Float[Array, "n d"], *, normalize: bool = True) -> Float[Array, " d"]:
     """Return the principal variances, shape (d,), float64, largest first, >= 0.
 
     The eigenvalues of the population covariance; they add up to `total_variance`. Library and
@@ -175,7 +175,7 @@ def spectrum(x: Float[Array, "n d"], /, *, normalize: bool = True) -> Float[Arra
     return xp.clip(moments.full_axes.variances, min=0.0) / moments.count
 
 
-def effective_rank(x: Float[Array, "n d"], /, *, normalize: bool = True) -> float:
+def effective_rank(x: Float[Array, "n d"], *, normalize: bool = True) -> float:
     """Return the effective rank of the centred rows, in [1, min(n - 1, d)].
 
     How many dimensions the cloud fills, each weighed by its share of the singular values. It counts
@@ -220,7 +220,7 @@ def effective_rank_of(moments: Moments) -> float:
     return float(np.exp(-np.sum(share * np.log(share))))
 
 
-def participation_ratio(x: Float[Array, "n d"], /, *, normalize: bool = True) -> float:
+def participation_ratio(x: Float[Array, "n d"], *, normalize: bool = True) -> float:
     """Return the participation ratio of the principal variances, in [1, min(n - 1, d)].
 
     The number of equal variances that would be spread as these are. Large variances dominate it:
@@ -263,7 +263,6 @@ def participation_ratio_of(moments: Moments) -> float:
 
 def uniformity(
     x: Float[Array, "n d"],
-    /,
     *,
     t: float = 2.0,
     normalize: bool = True,

@@ -46,7 +46,7 @@ class FrechetDistance:
 
 
 def frechet_distance(
-    queries: Float[Array, "m d"], gallery: Float[Array, "n d"], /, *, normalize: bool = True
+    queries: Float[Array, "m d"], gallery: Float[Array, "n d"], *, normalize: bool = True
 ) -> FrechetDistance:
     """Return the squared Fréchet distance between the clouds, taken as Gaussians, and its split.
 
@@ -112,7 +112,6 @@ def _fidelity(first: Moments, second: Moments) -> float:
 def linear_separability(
     queries: Float[Array, "m d"],
     gallery: Float[Array, "n d"],
-    /,
     *,
     normalize: bool = True,
     test_share: float = 0.25,

@@ -84,7 +84,6 @@ class DoublyStochasticDeviation:
 def relative_alignment(
     a: Float[Array, "n d"],
     b: Float[Array, "n d"],
-    /,
     *,
     metric: str = "cosine",
     sample: int | None = None,
@@ -141,7 +140,6 @@ def relative_alignment(
 def hubness(
     queries: Float[Array, "m d"],
     gallery: Float[Array, "n d"],
-    /,
     *,
     k: int = 10,
     metric: str = "cosine",
@@ -197,7 +195,6 @@ def hubness(
 def doubly_stochastic_deviation(
     queries: Float[Array, "m d"],
     gallery: Float[Array, "n d"],
-    /,
     *,
     temperature: float = 0.02,
     metric: str = EUCLIDEAN,

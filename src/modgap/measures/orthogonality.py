@@ -121,7 +121,7 @@ class DifferenceCosines:
 
 
 def gap_variance_ratio(
-    queries: Float[Array, "m d"], gallery: Float[Array, "n d"], /, *, normalize: bool = True
+    queries: Float[Array, "m d"], gallery: Float[Array, "n d"], *, normalize: bool = True
 ) -> GapVarianceRatio:
     """Return, for each cloud, its variance along the gap over its average variance per direction.
 
@@ -175,7 +175,6 @@ def variance_ratio_of(queries: Moments, gallery: Moments) -> GapVarianceRatio:
 def residual_gap_curve(
     queries: Float[Array, "m d"],
     gallery: Float[Array, "n d"],
-    /,
     *,
     ks: Iterable[int] | None = None,
     normalize: bool = True,
@@ -249,7 +248,6 @@ def residual_curve_of(
 def difference_cosines(
     x: Float[Array, "n d"],
     direction: Float[Array, " d"],
-    /,
     *,
     normalize: bool = True,
     sample: int | None = None,

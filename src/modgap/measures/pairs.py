@@ -26,7 +26,7 @@ __all__ = [
 
 
 def paired_distance(
-    a: Float[Array, "n d"], b: Float[Array, "n d"], /, *, normalize: bool = True
+    a: Float[Array, "n d"], b: Float[Array, "n d"], *, normalize: bool = True
 ) -> float:
     """Return the mean Euclidean distance of the true pairs, in [0, 2] for unit rows.
 
@@ -63,7 +63,6 @@ def paired_distance(
 def alignment(
     a: Float[Array, "n d"],
     b: Float[Array, "n d"],
-    /,
     *,
     alpha: float = 2.0,
     normalize: bool = True,
@@ -108,7 +107,7 @@ def alignment(
     return total / int(a.shape[0])
 
 
-def paired_cosine(a: Float[Array, "n d"], b: Float[Array, "n d"], /) -> float:
+def paired_cosine(a: Float[Array, "n d"], b: Float[Array, "n d"]) -> float:
     """Return the mean cosine of the true pairs, in [-1, 1].
 
     Only its distance to the cosine of wrong pairs decides retrieval: see
@@ -138,7 +137,7 @@ def paired_cosine(a: Float[Array, "n d"], b: Float[Array, "n d"], /) -> float:
     return _mean_matched_cosine(a, b)
 
 
-def matched_mismatched_margin(a: Float[Array, "n d"], b: Float[Array, "n d"], /) -> float:
+def matched_mismatched_margin(a: Float[Array, "n d"], b: Float[Array, "n d"]) -> float:
     """Return the mean cosine of true pairs minus that of wrong pairs, in [-2, 2].
 
     The gap hardly enters: one vector added to all rows of a side moves both terms alike (exactly so
@@ -172,7 +171,7 @@ def matched_mismatched_margin(a: Float[Array, "n d"], b: Float[Array, "n d"], /)
     return matched - (n * means - matched) / (n - 1)
 
 
-def relative_modality_gap(a: Float[Array, "n d"], b: Float[Array, "n d"], /) -> float:
+def relative_modality_gap(a: Float[Array, "n d"], b: Float[Array, "n d"]) -> float:
     """Return the relative modality gap, RMG, in [0, 1].
 
     The dissimilarity of true pairs against that within each modality: 0 where the partners

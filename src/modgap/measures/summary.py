@@ -35,7 +35,6 @@ SAMPLED = (
 def measure(
     queries: Float[Array, "m d"],
     gallery: Float[Array, "n d"],
-    /,
     *,
     paired: bool = False,
     normalize: bool = True,

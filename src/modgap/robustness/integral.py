@@ -42,7 +42,6 @@ def win_probability(
     gallery: Float[Array, "n d"],
     targets: Int[Array, "m k"],
     sigmas: Sequence[float],
-    /,
     *,
     metric: str,
 ) -> Float[Array, "s m k"]:
@@ -116,7 +115,6 @@ def candidate_win_probability(
     candidates: Float[Array, "m c d"],
     targets: Int[Array, "m k"],
     sigmas: Sequence[float],
-    /,
     *,
     metric: str,
 ) -> Float[Array, "s m k"]:

@@ -126,7 +126,7 @@ class Bins:
         rule = "" if self.range == "global" else f":{_range_label(self.range)}"
         return f"bins:{self.bins}{rule}"
 
-    def apply(self, cloud: Float[Array, "... d"], /) -> Float[Array, "... d"]:
+    def apply(self, cloud: Float[Array, "... d"]) -> Float[Array, "... d"]:
         """Return the cloud as it comes back from storage; the range is taken from the cloud."""
         low, high = _range_of(cloud, self.range)
         return _to_levels(cloud, low, high, self.bins)
@@ -163,7 +163,7 @@ class Codec:
         """Name in tables, as `parse` reads it."""
         return self.name if self.range == "dimension" else f"{self.name}:{_range_label(self.range)}"
 
-    def apply(self, cloud: Float[Array, "... d"], /) -> Float[Array, "... d"]:
+    def apply(self, cloud: Float[Array, "... d"]) -> Float[Array, "... d"]:
         """Return the cloud as it comes back from storage."""
         xp = namespace(cloud)
         if self.name in ("int8", "uint8"):
@@ -196,7 +196,7 @@ class FaissCodec:
         """Name in tables, as `parse` reads it."""
         return f"faiss:{self.factory}"
 
-    def apply(self, cloud: Float[Array, "... d"], /) -> Float[Array, "... d"]:
+    def apply(self, cloud: Float[Array, "... d"]) -> Float[Array, "... d"]:
         """Return the cloud encoded and decoded by FAISS."""
         faiss = require("faiss", "faiss")
         rows = np.ascontiguousarray(to_numpy(cloud), dtype=np.float32).reshape(-1, cloud.shape[-1])
@@ -266,7 +266,7 @@ def _parse_range(text: str) -> str | tuple[float, float]:
     return float(low), float(high)
 
 
-def round_to_float(x: Array, /, *, mantissa: int, least_exponent: int, largest: float) -> Array:
+def round_to_float(x: Array, *, mantissa: int, least_exponent: int, largest: float) -> Array:
     """Return `x` rounded to a binary float with `mantissa` stored bits: nearest even, saturating."""
     xp = namespace(x)
     wide = as_float64(x)

@@ -58,7 +58,6 @@ def stability(
     queries: Float[Array, "m d"],
     gallery: Float[Array, "n d"],
     noise: Noise,
-    /,
     *,
     metric: str = "cosine",
     closure: Closure | None = None,

@@ -56,7 +56,7 @@ class _State:
     bias: float
 
 
-def simulate(settings: Simulation | None = None, /, progress: Progress | None = None) -> Trajectory:
+def simulate(settings: Simulation | None = None, progress: Progress | None = None) -> Trajectory:
     """Return the trajectory of gradient descent from the settings' own start.
 
     Parameters
@@ -89,7 +89,6 @@ def descend(
     x: Float[Array, "n d"],
     y: Float[Array, "n d"],
     settings: Simulation | None = None,
-    /,
     progress: Progress | None = None,
 ) -> Trajectory:
     """Return the trajectory of gradient descent from given clouds, on their device, in their dtype.

@@ -10,7 +10,7 @@ from modgap._core.arrays import normalize_rows
 from modgap.paper.dynamics.settings import Simulation, checked
 
 
-def initial_clouds(settings: Simulation, /) -> tuple[np.ndarray, np.ndarray]:
+def initial_clouds(settings: Simulation) -> tuple[np.ndarray, np.ndarray]:
     """Return the two clouds that a simulation starts from, each (n, d), float64.
 
     Raises

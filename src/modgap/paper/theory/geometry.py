@@ -111,7 +111,6 @@ class DecisionInvariance:
 def gap_orthogonality(
     x: Float[Array, "n d"],
     y: Float[Array, "m d"],
-    /,
     *,
     draws: int = 2000,
     seed: int = 0,
@@ -175,7 +174,6 @@ def decision_invariance(
     queries: Float[Array, "m d"],
     gallery: Float[Array, "n d"],
     offset: Float[Array, " d"] | None = None,
-    /,
     *,
     alpha: float = 1.0,
 ) -> DecisionInvariance:

@@ -130,7 +130,6 @@ class SigmoidGradient:
 def contrastive_loss(
     x: Float[Array, "n d"],
     y: Float[Array, "n d"],
-    /,
     *,
     temperature: float,
     metric: str = "euclidean",
@@ -190,7 +189,6 @@ def contrastive_loss(
 def softmax_matrices(
     x: Float[Array, "n d"],
     y: Float[Array, "n d"],
-    /,
     *,
     temperature: float,
     metric: str = "euclidean",
@@ -221,7 +219,6 @@ def softmax_matrices(
 def softmax_sums(
     x: Float[Array, "n d"],
     y: Float[Array, "n d"],
-    /,
     *,
     temperature: float,
     metric: str = "euclidean",
@@ -253,7 +250,6 @@ def softmax_sums(
 def contrastive_gradient(
     x: Float[Array, "n d"],
     y: Float[Array, "n d"],
-    /,
     *,
     temperature: float,
     metric: str = "euclidean",
@@ -286,7 +282,6 @@ def contrastive_gradient(
 def sigmoid_loss(
     x: Float[Array, "n d"],
     y: Float[Array, "n d"],
-    /,
     *,
     temperature: float,
     bias: float = 0.0,
@@ -339,7 +334,6 @@ def sigmoid_loss(
 def sigmoid_gradient(
     x: Float[Array, "n d"],
     y: Float[Array, "n d"],
-    /,
     *,
     temperature: float,
     bias: float = 0.0,

@@ -135,7 +135,6 @@ def stability_by_distance(
     queries: Float[Array, "m d"],
     gallery: Float[Array, "n d"],
     sigma: float,
-    /,
     *,
     alphas: Sequence[float] = (0.0, 0.25, 0.5, 0.75, 1.0),
     metric: str = "euclidean",
@@ -207,7 +206,6 @@ def projection_stability(
     queries: Float[Array, "m d"],
     gallery: Float[Array, "n d"],
     sigma: float,
-    /,
     *,
     heights: Sequence[float] = (0.0, 0.5, 1.0, 2.0),
     metric: str = "euclidean",
@@ -271,7 +269,6 @@ def scaling_stability(
     queries: Float[Array, "m d"],
     gallery: Float[Array, "n d"],
     sigma: float,
-    /,
     *,
     scales: Sequence[float] = (0.5, 1.0, 2.0, 4.0, 8.0),
 ) -> ScalingStability:

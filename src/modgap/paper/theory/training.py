@@ -126,7 +126,6 @@ class GapDrift:
 def tight_cluster_gradient(
     x: Float[Array, "n d"],
     y: Float[Array, "n d"],
-    /,
     *,
     temperature: float,
     sphere: bool = False,
@@ -196,7 +195,7 @@ def tight_cluster_gradient(
     )
 
 
-def mode_rates(gap_norm: float, /, *, temperature: float, n: int) -> ModeRates:
+def mode_rates(gap_norm: float, *, temperature: float, n: int) -> ModeRates:
     """Return how fast tight clusters spread or shrink, along the gap and across it.
 
     What partners share grows across the gap and their differences shrink: alignment. Along the gap
@@ -240,7 +239,7 @@ def mode_rates(gap_norm: float, /, *, temperature: float, n: int) -> ModeRates:
     )
 
 
-def gap_drift(x: Float[Array, "n d"], y: Float[Array, "n d"], /, *, temperature: float) -> GapDrift:
+def gap_drift(x: Float[Array, "n d"], y: Float[Array, "n d"], *, temperature: float) -> GapDrift:
     """Return how fast gradient flow closes the gap between tight clusters, and what it leaves.
 
     The gap moves only as long as the clouds vary along it; that variance dies out first, so the gap

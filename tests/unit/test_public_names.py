@@ -1,0 +1,73 @@
+"""What every public name owes its caller: arguments by name, and annotations that tools can read."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+import pytest
+
+import modgap
+
+ROOMS = (
+    "modgap",
+    "modgap.closers",
+    "modgap.decisions",
+    "modgap.evaluation",
+    "modgap.io",
+    "modgap.measures",
+    "modgap.measures.cloud",
+    "modgap.paper.dynamics",
+    "modgap.paper.theory",
+    "modgap.report",
+    "modgap.robustness",
+    "modgap.samples",
+)
+
+
+def public_functions() -> Iterator[tuple[str, Callable[..., Any]]]:
+    """Functions and methods that a caller reaches without an underscore."""
+    for room in ROOMS:
+        module = import_module(room)
+        for name in module.__all__:
+            value = getattr(module, name)
+            if inspect.isfunction(value):
+                yield f"{room}.{name}", value
+            elif inspect.isclass(value) and value.__module__.startswith("modgap"):
+                for attribute, method in inspect.getmembers(value, callable):
+                    if not attribute.startswith("_") and hasattr(method, "__annotations__"):
+                        yield f"{room}.{name}.{attribute}", method
+
+
+FUNCTIONS = dict(public_functions())
+
+
+def test_the_walk_finds_functions_and_methods():
+    assert {"modgap.fit", "modgap.closers.Closure.save", "modgap.measures.measure"} <= set(
+        FUNCTIONS
+    )
+    assert len(FUNCTIONS) > 80
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_every_argument_has_a_name(name):
+    parameters = list(inspect.signature(FUNCTIONS[name]).parameters.values())
+    if parameters and parameters[0].name == "self":
+        parameters = parameters[1:]
+    nameless = [p.name for p in parameters if p.kind is p.POSITIONAL_ONLY]
+    assert not nameless
+
+
+def test_clouds_are_told_apart_by_name():
+    rng = np.random.default_rng(2)
+    gallery, queries = rng.normal(size=(5, 8)), rng.normal(size=(20, 8)) + 3
+    swapped = modgap.fit("orthogonal", gallery=gallery, queries=queries)
+    plain = modgap.fit("orthogonal", queries, gallery)
+    np.testing.assert_array_equal(
+        swapped.apply_gallery(gallery=gallery), plain.apply_gallery(gallery)
+    )
+    found = modgap.nearest(gallery=gallery, queries=queries)
+    np.testing.assert_array_equal(found.indices, modgap.nearest(queries, gallery).indices)

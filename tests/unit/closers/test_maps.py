@@ -1,16 +1,16 @@
-"""Affine maps and closures: apply, compose, stream, save and load."""
+"""Affine maps and closures: apply, compose, stream."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from modgap._core.arrays import to_numpy
-from modgap.closers.maps import FORMAT_VERSION, AffineMap, Closure
-from modgap.errors import ClosureError, FormatError, ShapeError
+from modgap.closers.closure import Closure
+from modgap.closers.maps import AffineMap
+from modgap.errors import ClosureError, ShapeError
 
 D, R, E = 5, 2, 3
 
@@ -265,144 +265,3 @@ class TestClosure:
         closure.check_metric("ip")
         with pytest.raises(ClosureError, match="metric 'ip' and is used under 'cosine'"):
             closure.check_metric("cosine")
-
-
-class TestFiles:
-    @pytest.mark.parametrize("first", NAMES)
-    @pytest.mark.parametrize("second", ["identity", "shift", "project"])
-    def test_a_file_holds_all_of_a_closure(self, first, second, rng, tmp_path):
-        closure = closure_of(
-            rng,
-            first=first,
-            second=second,
-            metric="cosine",
-            comparison="euclidean",
-            exact=True,
-            alpha=0.25,
-            n_components=3,
-            rank=4,
-            info={"gap": 0.5, "note": "ünïcode"},
-        )
-        path = closure.save(tmp_path / "one.safetensors")
-        loaded = Closure.load(path)
-        for name in ("method", "metric", "comparison", "exact", "alpha", "n_components", "rank"):
-            assert getattr(loaded, name) == getattr(closure, name)
-        assert dict(loaded.info) == dict(closure.info)
-        z = rng.normal(size=(6, D)).astype(np.float32)
-        np.testing.assert_array_equal(loaded.apply_queries(z), closure.apply_queries(z))
-        np.testing.assert_array_equal(loaded.apply_gallery(z), closure.apply_gallery(z))
-        assert loaded.queries.is_affine == closure.queries.is_affine
-        assert loaded.queries.is_identity == closure.queries.is_identity
-
-    def test_saving_takes_the_place_of_an_older_file(self, rng, tmp_path):
-        path = tmp_path / "one.safetensors"
-        closure_of(rng, alpha=0.5).save(path)
-        closure_of(rng, alpha=0.75).save(str(path))
-        assert Closure.load(str(path)).alpha == 0.75
-        assert [p.name for p in tmp_path.iterdir()] == ["one.safetensors"]
-
-    def test_the_header_names_its_version(self, rng, tmp_path):
-        safetensors = pytest.importorskip("safetensors")
-        path = closure_of(rng).save(tmp_path / "one.safetensors")
-        with safetensors.safe_open(path, framework="numpy") as handle:
-            header = json.loads(handle.metadata()["modgap"])
-        assert header["format_version"] == FORMAT_VERSION
-        assert header["queries"]["width"] == D
-
-
-def rewrite(path, change_header=None, change_tensors=None):
-    """Write the file again with other contents."""
-    from safetensors import numpy as files
-    from safetensors import safe_open
-
-    with safe_open(path, framework="numpy") as handle:
-        header = json.loads(handle.metadata()["modgap"])
-        tensors = {key: handle.get_tensor(key) for key in handle.keys()}  # noqa: SIM118
-    header = header if change_header is None else change_header(header)
-    tensors = tensors if change_tensors is None else change_tensors(tensors)
-    files.save_file(tensors, path, metadata={"modgap": json.dumps(header)})
-
-
-class TestBrokenFiles:
-    @pytest.fixture
-    def path(self, rng, tmp_path):
-        return closure_of(rng, second="all").save(tmp_path / "one.safetensors")
-
-    def test_missing(self, tmp_path):
-        with pytest.raises(FormatError, match=r"no closure file at `.*absent\.safetensors`"):
-            Closure.load(tmp_path / "absent.safetensors")
-
-    def test_a_folder(self, tmp_path):
-        with pytest.raises(FormatError, match="is no readable safetensors file"):
-            Closure.load(tmp_path)
-
-    @pytest.mark.parametrize("length", [0, 7, 40, -8])
-    def test_truncated(self, path, length):
-        path.write_bytes(path.read_bytes()[:length])
-        with pytest.raises(FormatError, match="is no readable safetensors file"):
-            Closure.load(path)
-
-    def test_not_safetensors(self, path):
-        path.write_bytes(b"PK\x03\x04" + bytes(200))
-        with pytest.raises(FormatError, match="is no readable safetensors file"):
-            Closure.load(path)
-
-    def test_from_elsewhere(self, tmp_path):
-        from safetensors.numpy import save_file
-
-        path = tmp_path / "model.safetensors"
-        save_file({"weight": np.zeros((2, 2), dtype=np.float32)}, path)
-        with pytest.raises(FormatError, match="no closure of modgap; write one with modgap close"):
-            Closure.load(path)
-
-    def test_from_elsewhere_in_a_type_numpy_does_not_know(self, tmp_path):
-        torch = pytest.importorskip("torch")
-        from safetensors.torch import save_file
-
-        path = tmp_path / "model.safetensors"
-        save_file({"weight": torch.zeros((2, 2), dtype=torch.bfloat16)}, path)
-        with pytest.raises(FormatError, match="no closure of modgap"):
-            Closure.load(path)
-
-    def test_of_a_later_format(self, path):
-        rewrite(path, lambda header: {**header, "format_version": 99})
-        with pytest.raises(FormatError, match="closure format 99; this modgap reads up to 1"):
-            Closure.load(path)
-
-    @pytest.mark.parametrize("header", [[], None, 7, {}, {"format_version": "new"}])
-    def test_a_header_that_is_none(self, path, header):
-        rewrite(path, lambda _: header)
-        with pytest.raises(FormatError, match="has a damaged closure header"):
-            Closure.load(path)
-
-    @pytest.mark.parametrize("key", ["method", "queries", "gallery", "exact", "info", "alpha"])
-    def test_a_header_without_a_part(self, path, key):
-        rewrite(path, lambda header: {k: v for k, v in header.items() if k != key})
-        with pytest.raises(FormatError, match=f"is a damaged closure file.*{key}"):
-            Closure.load(path)
-
-    @pytest.mark.parametrize(
-        ("key", "value"),
-        [("metric", "manhattan"), ("comparison", ""), ("queries", [1]), ("info", 5)],
-    )
-    def test_a_header_with_a_wrong_value(self, path, key, value):
-        rewrite(path, lambda header: {**header, key: value})
-        with pytest.raises(FormatError, match="is a damaged closure file"):
-            Closure.load(path)
-
-    @pytest.mark.parametrize("part", ["center", "left", "right", "scale", "shift"])
-    def test_a_part_of_another_width(self, path, part):
-        key = f"gallery.{part}"
-        rewrite(path, change_tensors=lambda t: {**t, key: np.zeros((D + 1,) * t[key].ndim)})
-        with pytest.raises(FormatError, match=rf"damaged closure file.*gallery\.{part}"):
-            Closure.load(path)
-
-    def test_not_a_number(self, path):
-        rewrite(path, change_tensors=lambda t: {**t, "gallery.shift": np.full(D, np.nan)})
-        with pytest.raises(FormatError, match=r"damaged closure file.*gallery\.shift"):
-            Closure.load(path)
-
-    def test_a_folder_that_is_missing_gets_no_file(self, rng, tmp_path):
-        with pytest.raises(FormatError, match="cannot write"):
-            closure_of(rng).save(tmp_path / "absent" / "one.safetensors")
-        assert list(tmp_path.iterdir()) == []

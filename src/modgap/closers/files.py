@@ -1,0 +1,222 @@
+"""Closure files: one safetensors file per closure, checked whole before any of it is used."""
+
+from __future__ import annotations
+
+import json
+import math
+import operator
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from modgap.closers.maps import PARTS, AffineMap
+from modgap.decisions.metric import as_metric
+from modgap.errors import FormatError
+
+if TYPE_CHECKING:
+    from modgap.closers.closure import Closure
+
+__all__ = ["FORMAT_VERSION", "read_closure", "write_closure"]
+
+#: Version of the file layout; readers refuse files with a later one.
+FORMAT_VERSION = 1
+
+_SIDES = ("queries", "gallery")
+_FLAGS = ("residual", "normalize_input", "normalize_output")
+
+
+def _whole(value: Any) -> int:
+    if isinstance(value, bool):
+        raise TypeError("must be a whole number, no truth value")
+    found = operator.index(value)
+    if not 0 <= found < 2**53:
+        raise ValueError(f"must lie in [0, 2**53), got {found:.3g}")
+    return found
+
+
+def _number(value: Any) -> float:
+    plain = isinstance(value, int | float) and not isinstance(value, bool)
+    try:
+        found = float(value) if plain else math.nan
+    except OverflowError:
+        found = math.inf
+    if not math.isfinite(found):
+        raise ValueError(f"must be a finite number, got {value!r:.40}")
+    return found
+
+
+def _flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(f"must be true or false, got {value!r:.40}")
+    return value
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"must be text, got {value!r:.40}")
+    return value
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise TypeError(f"must be an object, got {value!r:.40}")
+    return value
+
+
+def _or_none(read: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    return lambda value: None if value is None else read(value)
+
+
+#: Attributes of a `Closure` that stand in the header under their own names, and how each is read:
+#: a function that returns the value, or raises a TypeError or ValueError that says what it must be.
+FIELDS: dict[str, Callable[[Any], Any]] = {
+    "method": _text,
+    "metric": as_metric,
+    "comparison": as_metric,
+    "exact": _flag,
+    "alpha": _or_none(_number),
+    "n_components": _or_none(_whole),
+    "rank": _or_none(_whole),
+    "info": _mapping,
+}
+
+
+def write_closure(closure: Closure, path: str | Path) -> Path:
+    """Write a closure as one safetensors file, which appears whole or not at all; return its path.
+
+    The header's metadata holds one JSON document under the key "modgap": format version, method,
+    metric, promises, and provenance.
+
+    Raises
+    ------
+    FormatError
+        The folder is missing or cannot be written, or the disk is full.
+    """
+    import safetensors.numpy
+
+    from modgap.io.atomic import atomic_path
+
+    header: dict[str, Any] = {"format_version": FORMAT_VERSION}
+    for name in FIELDS:
+        value = getattr(closure, name)
+        header[name] = dict(value) if isinstance(value, Mapping) else value
+    tensors = {}
+    for side in _SIDES:
+        fitted: AffineMap = getattr(closure, side)
+        header[side] = {"width": fitted.width} | {name: getattr(fitted, name) for name in _FLAGS}
+        for part in PARTS:
+            value = getattr(fitted, part)
+            if value is not None:
+                tensors[f"{side}.{part}"] = np.asarray(value, dtype=np.float64, order="C")
+    if not tensors:  # safetensors files hold one tensor at least
+        tensors["queries.none"] = np.zeros(1)
+    # Bytes and our own write: the library's writer reports a full disk as an error of its own.
+    content = safetensors.numpy.save(tensors, metadata={"modgap": json.dumps(header)})
+    target = Path(path)
+    with atomic_path(target) as temporary:
+        temporary.write_bytes(content)
+    return target
+
+
+def read_closure(path: str | Path) -> Closure:
+    """Return the closure in a file that `write_closure` wrote.
+
+    Raises
+    ------
+    FormatError
+        The file is missing, broken, from elsewhere, or of a later format version; or what it holds
+        is no pair of maps: shapes that do not meet, NaN, a setting of another type.
+    """
+    from modgap.closers.closure import Closure
+
+    source = Path(path)
+    header, tensors = _read_file(source)
+    try:
+        fields = {name: _field(header, name, read) for name, read in FIELDS.items()}
+        queries, gallery = (_read_map(header, tensors, side) for side in _SIDES)
+        if queries.output_width != gallery.output_width:
+            raise ValueError(
+                f"its maps lead to dimensions {queries.output_width} and {gallery.output_width}"
+            )
+    except (KeyError, TypeError, ValueError) as error:
+        from modgap.io._guard import one_line, shown
+
+        what = f"no {error}" if isinstance(error, KeyError) else one_line(error)
+        raise FormatError(
+            f"`{shown(path)}` is a damaged closure file ({what}); fit it again"
+        ) from None
+    return Closure(queries=queries, gallery=gallery, **fields)
+
+
+def _read_file(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Return the header and the tensors of a closure file of a version that is known."""
+    from safetensors import safe_open
+
+    from modgap.io._guard import check_file, reading, shown
+
+    check_file(path)
+    with reading(path, "safetensors"), safe_open(path, framework="numpy") as handle:
+        metadata = handle.metadata() or {}
+        if "modgap" not in metadata:  # before any tensor: NumPy lacks some of others' types
+            raise FormatError(
+                f"`{shown(path)}` is a safetensors file, but no closure of modgap; "
+                "write one with modgap close"
+            )
+        tensors = {key: handle.get_tensor(key) for key in handle.keys()}  # noqa: SIM118
+    try:
+        header = _mapping(json.loads(metadata["modgap"]))
+        version = _whole(header["format_version"])
+    except (KeyError, TypeError, ValueError, RecursionError):
+        raise FormatError(f"`{shown(path)}` has a damaged closure header; fit it again") from None
+    if version > FORMAT_VERSION:
+        raise FormatError(
+            f"`{shown(path)}` has closure format {version}; this modgap reads up to "
+            f"{FORMAT_VERSION}: upgrade it"
+        )
+    return header, tensors
+
+
+def _field(header: Mapping[str, Any], name: str, read: Callable[[Any], Any]) -> Any:
+    try:
+        return read(header[name])
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"`{name}` {error}") from None
+
+
+def _read_map(header: Mapping[str, Any], tensors: Mapping[str, np.ndarray], side: str) -> AffineMap:
+    """Return one side's map, its parts checked against each other."""
+    stated = _field(header, side, _mapping)
+    width = _field(stated, "width", _whole)
+    flags = {name: _field(stated, name, _flag) for name in _FLAGS}
+    parts: dict[str, Any] = {part: tensors.get(f"{side}.{part}") for part in PARTS}
+    left, right = parts["left"], parts["right"]
+    inner = left.shape[-1] if left is not None and left.ndim else width
+    output = right.shape[-1] if right is not None and right.ndim else inner
+    expected = {
+        "center": (width,),
+        "left": (width, inner),
+        "right": (inner, output),
+        "scale": (output,),
+        "shift": (output,),
+    }
+    for part, value in parts.items():
+        if value is None:
+            continue
+        if value.dtype.kind != "f":
+            raise ValueError(f"{side}.{part} holds {value.dtype}, not float64")
+        if value.shape != expected[part] and not (part == "scale" and value.ndim == 0):
+            raise ValueError(f"{side}.{part} has shape {value.shape}, not {expected[part]}")
+        if not np.isfinite(value).all():
+            raise ValueError(f"{side}.{part} holds NaN or infinity")
+    if width == 0 or output == 0:
+        raise ValueError(f"{side} maps dimension {width} to {output}")
+    if left is None and (right is not None or not flags["residual"]):
+        raise ValueError(f"{side} has no linear part")
+    if flags["residual"] and output != width:
+        raise ValueError(f"{side} adds the identity to a map from {width} to {output}")
+    scale = parts["scale"]
+    if scale is not None and scale.ndim == 0:
+        parts["scale"] = float(scale)
+    return AffineMap(width=width, **flags, **parts)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator
 from importlib import import_module
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import numpy as np
 import pytest
@@ -71,3 +71,15 @@ def test_clouds_are_told_apart_by_name():
     )
     found = modgap.nearest(gallery=gallery, queries=queries)
     np.testing.assert_array_equal(found.indices, modgap.nearest(queries, gallery).indices)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_annotations_can_be_read(name):
+    hints = get_type_hints(FUNCTIONS[name], include_extras=True)
+    assert "return" in hints
+
+
+def test_axes_stand_in_the_annotations():
+    hints = get_type_hints(modgap.fit, include_extras=True)
+    assert get_args(hints["queries"]) == (Any, "m d")
+    assert get_type_hints(modgap.fit)["return"] is modgap.Closure

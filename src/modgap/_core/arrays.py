@@ -7,6 +7,8 @@ and writes plain Array API code, so results follow the input: its library, its d
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Annotated as Float
+from typing import Annotated as Int
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -27,6 +29,8 @@ from modgap.errors import DataError
 
 __all__ = [
     "Array",
+    "Float",
+    "Int",
     "as_float64",
     "asarray_like",
     "bincount",
@@ -48,6 +52,8 @@ __all__ = [
     "working_float",
 ]
 
+#: An array of any library. `Float[Array, "n d"]` and `Int[Array, "m k"]` name what it holds and its
+#: axes, as jaxtyping would, for the reader: checkers and `typing.get_type_hints` see the array alone.
 Array: TypeAlias = Any
 
 #: Elements that one temporary block may hold; 4 Mi float64 values are 32 MiB.

@@ -6,12 +6,12 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from modgap._core.arrays import (
     Array,
+    Float,
     as_float64,
     block_slices,
     cache_elements,
@@ -31,9 +31,6 @@ from modgap._core.checks import (
     check_paired,
 )
 from modgap.errors import ArgumentError, ShapeError
-
-if TYPE_CHECKING:
-    from jaxtyping import Float
 
 __all__ = ["Moments", "PrincipalAxes", "cross_scatter", "principal_axes"]
 

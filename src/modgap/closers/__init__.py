@@ -10,9 +10,8 @@ can be fitted to streams with `fit_moments`; `scaled`, `realign` and `procrustes
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
-from modgap._core.arrays import Array
+from modgap._core.arrays import Array, Float
 from modgap._core.checks import check_clouds, check_paired
 from modgap._core.moments import Moments
 from modgap.closers import approximate, exact
@@ -22,9 +21,6 @@ from modgap.closers.maps import AffineMap
 from modgap.closers.registry import METHODS, Method, known_method
 from modgap.decisions.metric import as_metric
 from modgap.errors import ArgumentError, ShapeError
-
-if TYPE_CHECKING:
-    from jaxtyping import Float
 
 __all__ = ["METHODS", "AffineMap", "Closure", "Method", "fit", "fit_moments"]
 

@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from modgap._core.arrays import Array
+from modgap._core.arrays import Array, Float
 from modgap._core.checks import check_cloud
 from modgap.closers.maps import AffineMap
 from modgap.decisions.metric import COSINE, Metric
 from modgap.errors import ClosureError
-
-if TYPE_CHECKING:
-    from jaxtyping import Float
 
 __all__ = ["Closure"]
 

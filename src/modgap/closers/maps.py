@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from modgap._core.arrays import (
     Array,
+    Float,
     asarray_like,
     is_numpy_array,
     namespace,
@@ -18,9 +18,6 @@ from modgap._core.arrays import (
     working_float,
 )
 from modgap.errors import ClosureError, ShapeError
-
-if TYPE_CHECKING:
-    from jaxtyping import Float
 
 __all__ = ["PARTS", "AffineMap"]
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from modgap._core.arrays import (
     Array,
+    Float,
     as_float64,
     asarray_like,
     block_slices,
@@ -19,9 +18,6 @@ from modgap._core.checks import check_choice, check_clouds
 from modgap.decisions.metric import Metric, as_metric
 from modgap.decisions.neighbors import first_copies, nearest
 from modgap.errors import ArgumentError
-
-if TYPE_CHECKING:
-    from jaxtyping import Float
 
 __all__ = ["certified_radius"]
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from modgap._core.arrays import (
     Array,
+    Float,
     as_float64,
     block_slices,
     cache_elements,
@@ -36,9 +36,6 @@ from modgap._core.checks import (
 )
 from modgap.decisions.metric import INNER_PRODUCT, Metric, as_metric
 from modgap.errors import ShapeError
-
-if TYPE_CHECKING:
-    from jaxtyping import Float
 
 __all__ = ["Neighbors", "first_copies", "margins", "nearest", "nearest_candidates"]
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from modgap._core.arrays import Array, namespace
+from modgap._core.arrays import Array, Float, namespace
 from modgap._core.checks import (
     check_cloud,
     check_clouds,
@@ -26,9 +26,6 @@ from modgap.decisions.metric import Metric, as_metric
 from modgap.decisions.neighbors import check_candidates
 from modgap.errors import ArgumentError, ShapeError
 from modgap.robustness.sampling import System
-
-if TYPE_CHECKING:
-    from jaxtyping import Float
 
 __all__ = ["MixedRetrieval", "MultipleChoice", "PairedRetrieval", "Problem", "Task", "ZeroShot"]
 

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
-from modgap._core.arrays import Array
+from modgap._core.arrays import Array, Float
 from modgap._core.checks import check_clouds
 from modgap._core.clouds import Center, cloud_center, dot, length, squared_length
 from modgap.errors import DataError
-
-if TYPE_CHECKING:
-    from jaxtyping import Float
 
 __all__ = [
     "centroid_cosine",

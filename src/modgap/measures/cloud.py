@@ -7,11 +7,10 @@ of float64 accuracy whatever the dtype of the input.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from modgap._core.arrays import Array, namespace, to_numpy
+from modgap._core.arrays import Array, Float, namespace, to_numpy
 from modgap._core.checks import check_cloud, check_number
 from modgap._core.clouds import (
     Center,
@@ -27,9 +26,6 @@ from modgap._core.clouds import (
 )
 from modgap._core.moments import Moments
 from modgap.errors import DataError
-
-if TYPE_CHECKING:
-    from jaxtyping import Float
 
 __all__ = [
     "average_norm",

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from modgap._core.arrays import Array, asarray_like, device, namespace, to_numpy
+from modgap._core.arrays import Array, Float, asarray_like, device, namespace, to_numpy
 from modgap._core.checks import check_clouds, check_count, check_number
 from modgap._core.clouds import cloud_moments, float64_rows, squared_length, subsample
 from modgap._core.moments import Moments, principal_axes
-
-if TYPE_CHECKING:
-    from jaxtyping import Float
 
 __all__ = ["FrechetDistance", "frechet_distance", "linear_separability"]
 

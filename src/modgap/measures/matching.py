@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from modgap._core.arrays import Array, bincount, namespace, to_numpy
+from modgap._core.arrays import Array, Float, bincount, namespace, to_numpy
 from modgap._core.checks import (
     check_clouds,
     check_count,
@@ -26,9 +26,6 @@ from modgap._core.clouds import (
 from modgap.decisions.metric import EUCLIDEAN, Metric, as_metric
 from modgap.decisions.neighbors import nearest
 from modgap.errors import ArgumentError
-
-if TYPE_CHECKING:
-    from jaxtyping import Float
 
 __all__ = [
     "DoublyStochasticDeviation",

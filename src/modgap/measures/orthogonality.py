@@ -10,11 +10,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from modgap._core.arrays import Array, namespace, to_numpy
+from modgap._core.arrays import Array, Float, namespace, to_numpy
 from modgap._core.checks import (
     check_array,
     check_cloud,
@@ -40,9 +39,6 @@ from modgap._core.clouds import (
 from modgap._core.moments import Moments
 from modgap.errors import ArgumentError, DataError
 from modgap.measures.centroids import direction_of
-
-if TYPE_CHECKING:
-    from jaxtyping import Float
 
 __all__ = [
     "DifferenceCosines",

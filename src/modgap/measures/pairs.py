@@ -5,16 +5,11 @@ An image with several captions takes part once per caption: repeat its row.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from modgap._core.arrays import Array, namespace
+from modgap._core.arrays import Array, Float, namespace
 from modgap._core.checks import check_number, check_paired
 from modgap._core.clouds import Center, cloud_center, dot, paired_blocks
 from modgap.errors import DataError
 from modgap.measures.cloud import off_diagonal_cosine
-
-if TYPE_CHECKING:
-    from jaxtyping import Float
 
 __all__ = [
     "alignment",

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
-from modgap._core.arrays import Array
+from modgap._core.arrays import Array, Float
 from modgap._core.checks import check_clouds, check_count, check_number, check_paired
 from modgap._core.clouds import cloud_moments, length, moments_center, squared_length, subsample
 from modgap._core.moments import Moments
 from modgap.errors import DataError, ShapeError
 from modgap.measures import centroids, distributions, matching, orthogonality, pairs
 from modgap.measures import cloud as geometry
-
-if TYPE_CHECKING:
-    from jaxtyping import Float
 
 __all__ = ["measure"]
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from modgap._core.arrays import (
     Array,
+    Float,
+    Int,
     as_float64,
     asarray_like,
     bincount,
@@ -27,9 +29,6 @@ from modgap.decisions.metric import Metric, as_metric
 from modgap.decisions.neighbors import check_candidates, nearest, nearest_candidates
 from modgap.errors import ArgumentError, ShapeError
 from modgap.robustness import tables as _survival
-
-if TYPE_CHECKING:
-    from jaxtyping import Float, Int
 
 __all__ = ["candidate_win_probability", "win_probability"]
 

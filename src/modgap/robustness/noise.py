@@ -9,17 +9,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
-from modgap._core.arrays import Array, as_float64, asarray_like, namespace, to_numpy
+from modgap._core.arrays import Array, Float, as_float64, asarray_like, namespace, to_numpy
 from modgap._core.checks import check_choice, check_count, check_number
 from modgap._core.extras import require
 from modgap.errors import ArgumentError
-
-if TYPE_CHECKING:
-    from jaxtyping import Float
 
 __all__ = ["Bins", "Codec", "FaissCodec", "Gaussian", "Noise", "Uniform", "parse", "round_to_float"]
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from modgap._core.arrays import (
     Array,
+    Float,
     to_numpy,
 )
 from modgap._core.checks import check_clouds, check_count
@@ -19,9 +19,6 @@ from modgap.decisions.neighbors import nearest, nearest_candidates
 from modgap.robustness.integral import candidate_win_probability, win_probability
 from modgap.robustness.noise import Gaussian, Noise, Uniform
 from modgap.robustness.sampling import System, sample_decisions
-
-if TYPE_CHECKING:
-    from jaxtyping import Float
 
 __all__ = ["Outcome", "decide", "outcomes", "stability"]
 

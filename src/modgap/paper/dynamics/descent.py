@@ -6,12 +6,13 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from modgap._core.arrays import (
     Array,
+    Float,
     asarray_like,
     device,
     namespace,
@@ -33,9 +34,6 @@ from modgap.paper.theory.losses import (
     sigmoid_gradient_of,
     softmax_sums_of,
 )
-
-if TYPE_CHECKING:
-    from jaxtyping import Float
 
 #: Called with (steps done, steps in all) whenever a record is taken.
 Progress = Callable[[int, int], None]

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from modgap._core.arrays import Array, as_float64, namespace
+from modgap._core.arrays import Array, Float, as_float64, namespace
 from modgap._core.checks import check_array, check_choice, check_finite, check_number
 from modgap.errors import ArgumentError, ShapeError
 from modgap.paper.theory._pairs import checked_pair, nonzero_gap
 from modgap.paper.theory._scores import METRICS, prepare
 from modgap.paper.theory.losses import SoftmaxSums, contrastive_gradient_of
-
-if TYPE_CHECKING:
-    from jaxtyping import Float
 
 __all__ = ["FrozenDirection", "SpherePull", "frozen_direction", "sphere_pull"]
 

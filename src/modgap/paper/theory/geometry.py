@@ -8,19 +8,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from modgap._core.arrays import Array, as_float64, block_slices, namespace, to_numpy
+from modgap._core.arrays import Array, Float, as_float64, block_slices, namespace, to_numpy
 from modgap._core.checks import check_array, check_clouds, check_count, check_finite, check_number
 from modgap._core.moments import Moments
 from modgap.decisions.neighbors import nearest
 from modgap.errors import DataError, ShapeError
 from modgap.paper.theory._hulls import count, hull
-
-if TYPE_CHECKING:
-    from jaxtyping import Float
 
 __all__ = [
     "DecisionInvariance",

@@ -9,9 +9,8 @@ docs/theory.md.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from modgap._core.arrays import Array, namespace
+from modgap._core.arrays import Array, Float, namespace
 from modgap._core.checks import check_choice, check_number, check_paired
 from modgap.paper.theory._scores import (
     METRICS,
@@ -23,9 +22,6 @@ from modgap.paper.theory._scores import (
     replayed,
     true_logits,
 )
-
-if TYPE_CHECKING:
-    from jaxtyping import Float
 
 __all__ = [
     "ContrastiveGradient",

@@ -9,11 +9,18 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from modgap._core.arrays import Array, as_float64, gather_rows, namespace, row_norms, to_numpy
+from modgap._core.arrays import (
+    Array,
+    Float,
+    as_float64,
+    gather_rows,
+    namespace,
+    row_norms,
+    to_numpy,
+)
 from modgap._core.checks import check_choice, check_clouds, check_number
 from modgap.decisions.neighbors import nearest
 from modgap.errors import ArgumentError, DataError, ShapeError
@@ -26,9 +33,6 @@ from modgap.paper.theory._hulls import (
     stabilities,
 )
 from modgap.paper.theory._scores import METRICS
-
-if TYPE_CHECKING:
-    from jaxtyping import Float
 
 __all__ = [
     "ProjectionStability",

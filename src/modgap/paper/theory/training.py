@@ -8,16 +8,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from modgap._core.arrays import Array, namespace, row_norms
+from modgap._core.arrays import Array, Float, namespace, row_norms
 from modgap._core.checks import check_count, check_number
 from modgap.paper.theory._pairs import checked_pair, nonzero_gap, relative, tangent
 from modgap.paper.theory._scores import prepare
 from modgap.paper.theory.losses import contrastive_gradient_of
-
-if TYPE_CHECKING:
-    from jaxtyping import Float
 
 __all__ = [
     "GapDrift",

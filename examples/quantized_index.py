@@ -3,7 +3,12 @@
 import modgap
 
 sample = modgap.load_sample()
-codecs = [modgap.Bins(8), modgap.Bins(16), modgap.Codec("int8"), modgap.Codec("sign")]
+codecs: list[modgap.robustness.Noise] = [
+    modgap.Bins(8),
+    modgap.Bins(16),
+    modgap.Codec("int8"),
+    modgap.Codec("sign"),
+]
 study = modgap.evaluate(sample.task(), ["none", "recenter", "orthogonal", "affine"], noises=codecs)
 
 print(f"{'closer':12}" + "".join(f"{codec.label:>10}" for codec in codecs))

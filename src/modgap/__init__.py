@@ -1,77 +1,33 @@
 """Measure, explain and close the modality gap of embedding models, and prove what that does.
 
     import modgap
-    task = modgap.load_sample().task()
-    study = modgap.evaluate(task, closers=["none", "orthogonal", "affine"])
-    study.best()
+
+    sample = modgap.load_sample()                           # or your own arrays: (m, d) and (n, d)
+    queries, gallery = sample.images, sample.texts[0]       # what searches, and what is searched
+
+    modgap.measure(queries, gallery)                        # measure: how large the gap is, and which way
+    modgap.paper.theory.gap_orthogonality(gallery, queries) # explain: the paper's theory, as functions
+
+    closure = modgap.fit("affine", queries, gallery)        # close: a pair of maps ...
+    closure.exact                                           # ... that says whether an answer can change
+    task = modgap.ZeroShot(queries, gallery, sample.labels)
+    study = modgap.evaluate(task, ["none", "affine"], noises=[modgap.Gaussian(0.02)])
+    modgap.advise(task)                                     # prove: what closing does on your own data
+
+    closure.save("closure.safetensors")                     # serve: later, anywhere, without the data
+    modgap.load("closure.safetensors").apply_queries(queries)
+
+Arrays are NumPy's, PyTorch's, CuPy's or JAX's, and results follow them. Cosine is the metric unless
+another is asked for. A room holds what belongs together: `measures`, `closers`, `decisions`,
+`robustness`, `evaluation`, `paper`, `io`, `report`, `samples`, `errors`.
 
 Names are imported when they are first used, so `import modgap` costs next to nothing.
 """
 
-from __future__ import annotations
-
-from importlib import import_module
 from importlib.metadata import version
-from typing import Any
+
+import lazy_loader
 
 __version__ = version("modgap")
 
-_HOMES = {
-    "Advice": "evaluation",
-    "AffineMap": "closers",
-    "Bins": "robustness",
-    "Closure": "closers",
-    "Codec": "robustness",
-    "FaissCodec": "robustness",
-    "Gaussian": "robustness",
-    "MixedRetrieval": "evaluation",
-    "Moments": "_core.moments",
-    "MultipleChoice": "evaluation",
-    "PairedRetrieval": "evaluation",
-    "Study": "evaluation",
-    "Uniform": "robustness",
-    "ZeroShot": "evaluation",
-    "advise": "evaluation",
-    "certified_radius": "decisions",
-    "evaluate": "evaluation",
-    "fit": "closers",
-    "fit_moments": "closers",
-    "load_sample": "samples",
-    "measure": "measures",
-    "nearest": "decisions",
-}
-
-__all__ = [
-    "Advice",
-    "AffineMap",
-    "Bins",
-    "Closure",
-    "Codec",
-    "FaissCodec",
-    "Gaussian",
-    "MixedRetrieval",
-    "Moments",
-    "MultipleChoice",
-    "PairedRetrieval",
-    "Study",
-    "Uniform",
-    "ZeroShot",
-    "advise",
-    "certified_radius",
-    "evaluate",
-    "fit",
-    "fit_moments",
-    "load_sample",
-    "measure",
-    "nearest",
-]
-
-
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(import_module(f"modgap.{_HOMES[name]}"), name)
-    raise AttributeError(f"module 'modgap' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

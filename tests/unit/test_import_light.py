@@ -57,7 +57,7 @@ queries, gallery = rng.normal(size=(6, 300)), rng.normal(size=(4, 300))
 closure = closers.fit("affine", queries, gallery)
 for noise in (Gaussian(0.1), Gaussian(0.1, side="queries"), Uniform(0.1), Bins(4)):
     stability(queries, gallery, noise, closure=closure, draws=3)
-certified_radius(queries, gallery)
+certified_radius(queries, gallery, metric="euclidean")
 """
     assert loaded_by(code) == set()
 

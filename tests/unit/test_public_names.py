@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import inspect
+import subprocess
+import sys
+import textwrap
 from collections.abc import Callable, Iterator
 from importlib import import_module
+from importlib.resources import files
 from typing import Any, get_args, get_type_hints
 
 import numpy as np
@@ -83,3 +87,40 @@ def test_axes_stand_in_the_annotations():
     hints = get_type_hints(modgap.fit, include_extras=True)
     assert get_args(hints["queries"]) == (Any, "m d")
     assert get_type_hints(modgap.fit)["return"] is modgap.Closure
+
+
+class TestTheFront:
+    def test_every_name_is_reachable_and_listed(self):
+        for name in modgap.__all__:
+            assert getattr(modgap, name) is not None
+        assert {"closers", "fit", "load", "stability", "COSINE"} <= set(dir(modgap))
+        assert set(modgap.paper.__all__) == {"dynamics", "figures", "theory"}
+
+    def test_rooms_need_no_import_of_their_own(self):
+        code = "import modgap; modgap.closers.METHODS; modgap.paper.theory.mode_rates"
+        subprocess.run([sys.executable, "-c", code], check=True)
+
+    def test_a_name_that_is_not_there_is_named(self):
+        with pytest.raises(AttributeError, match=r"modgap.*nowhere"):
+            _ = modgap.nowhere
+        assert not hasattr(modgap, "nowhere")
+
+    def test_its_example_runs(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        indented = [line for line in modgap.__doc__.splitlines() if line[:4].isspace() or not line]
+        scope: dict[str, Any] = {}
+        exec(textwrap.dedent("\n".join(indented)), scope)
+        assert scope["closure"].exact
+        assert scope["study"] is not None
+
+    def test_the_marker_for_type_checkers_is_in_the_package(self):
+        assert (files("modgap") / "py.typed").is_file()
+
+
+def test_a_closure_file_is_loaded_at_the_front(tmp_path, rng):
+    queries, gallery = rng.normal(size=(9, 4)) + 2, rng.normal(size=(3, 4))
+    path = modgap.fit("affine", queries, gallery).save(tmp_path / "closure.safetensors")
+    closure = modgap.load(path)
+    assert (closure.method, closure.exact) == ("affine", True)
+    with pytest.raises(modgap.errors.FormatError, match="no file or folder at"):
+        modgap.load(tmp_path / "none.safetensors")

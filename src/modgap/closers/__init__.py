@@ -10,6 +10,7 @@ can be fitted to streams with `fit_moments`; `scaled`, `realign` and `procrustes
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 from modgap._core.arrays import Array, Float
 from modgap._core.checks import check_clouds, check_paired
@@ -22,7 +23,7 @@ from modgap.closers.registry import METHODS, Method, known_method
 from modgap.decisions.metric import as_metric
 from modgap.errors import ArgumentError, ShapeError
 
-__all__ = ["METHODS", "AffineMap", "Closure", "Method", "fit", "fit_moments"]
+__all__ = ["METHODS", "AffineMap", "Closure", "Method", "fit", "fit_moments", "load"]
 
 _FITTERS: dict[str, Callable[[Setting], Closure]] = {
     "none": exact.none,
@@ -169,3 +170,14 @@ def fit_moments(
         scale=None,
     )
     return _FITTERS[method](setting)
+
+
+def load(path: str | Path) -> Closure:
+    """Return the closure in a file that `Closure.save` or `modgap close` wrote.
+
+    Raises
+    ------
+    FormatError
+        The file is missing, broken, from elsewhere, or of a later format version.
+    """
+    return Closure.load(path)

@@ -1,1 +1,5 @@
 """What explains and reproduces the paper: its theory, its dynamics, its figures."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

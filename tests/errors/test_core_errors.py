@@ -330,3 +330,26 @@ def test_jax_in_32_bits_is_told_how_to_switch():
                 call(*arguments)
     finally:
         jax.config.update("jax_enable_x64", before)
+
+
+class TestMappedRows:
+    """A map's output has its input's dtype, so whole numbers would come back cut."""
+
+    closure = closers.fit("recenter", X + 0.25, X + 0.5, metric="euclidean")
+
+    @pytest.mark.parametrize("dtype", [np.int64, np.uint8, bool])
+    def test_integers_are_refused_and_not_cut(self, dtype):
+        rows = np.ones((2, X.shape[1]), dtype=dtype)
+        for side in (self.closure.queries, self.closure.gallery):
+            with pytest.raises(DataError, match=f"`rows` must hold floating.*{rows.dtype}"):
+                side(rows)
+
+    def test_lists_of_whole_numbers_are_taken_as_floats(self):
+        rows = np.arange(2 * X.shape[1]).reshape(2, -1)
+        for side in (self.closure.queries, self.closure.gallery):
+            np.testing.assert_array_equal(side(rows.tolist()), side(rows.astype(float)))
+        assert (self.closure.queries(rows.tolist()) % 1 != 0).any()
+
+    def test_a_number_is_no_row(self):
+        with pytest.raises(ShapeError, match=r"`rows` must have shape \(..., d\); got a single"):
+            self.closure.queries(1.5)

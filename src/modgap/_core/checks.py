@@ -14,8 +14,8 @@ from modgap.errors import ArgumentError, DataError, ShapeError
 SIDES = ("gallery", "queries")
 
 
-def check_array(x: Any, name: str, *, ndim: int | tuple[int, ...]) -> Array:
-    """Return `x` as an array of floats with `ndim` axes; nested lists become NumPy arrays.
+def check_array(x: Any, name: str, *, ndim: int | tuple[int, ...] | None) -> Array:
+    """Return `x` as an array of floats with `ndim` axes (None: one or more); lists become NumPy's.
 
     Raises
     ------
@@ -37,7 +37,9 @@ def check_array(x: Any, name: str, *, ndim: int | tuple[int, ...]) -> Array:
         x = np.asarray(x)
     xp = namespace(x)
     allowed = (ndim,) if isinstance(ndim, int) else ndim
-    if x.ndim not in allowed:
+    if allowed is None and x.ndim == 0:
+        raise ShapeError(f"`{name}` must have shape (..., d); got a single number")
+    if allowed is not None and x.ndim not in allowed:
         axes = " or ".join({2: "(rows, d)", 3: "(t, rows, d)", 1: "(rows,)"}[k] for k in allowed)
         raise ShapeError(f"`{name}` must have shape {axes}; got {tuple(x.shape)}")
     if not _is_real_floating(x, xp):

@@ -17,6 +17,7 @@ from modgap._core.arrays import (
     normalize_rows,
     working_float,
 )
+from modgap._core.checks import check_array
 from modgap.errors import ClosureError, ShapeError
 
 __all__ = ["PARTS", "AffineMap"]
@@ -119,7 +120,10 @@ class AffineMap:
         ------
         ClosureError
             The rows have another width than the map.
+        DataError, ShapeError
+            They are no array of floats: integers would come back cut to integers.
         """
+        rows = check_array(rows, "rows", ndim=None)
         if rows.shape[-1] != self.width:
             raise ClosureError(
                 f"this map was fitted for embeddings of dimension {self.width}; "

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from modgap._core.json import plain
 from modgap.errors import ArgumentError, FormatError, MissingExtraError
 from modgap.paper.figures import FIGURES, Figure, Labelled, Pairs, Sources, find_sources, make
 from modgap.paper.figures import figure02 as second
@@ -19,7 +20,7 @@ from modgap.paper.figures import figure04 as fourth
 from modgap.paper.figures import figure05 as fifth
 from modgap.paper.figures import figure07 as seventh
 from modgap.paper.figures import figure08 as eighth
-from modgap.paper.figures.record import judge, plain, words
+from modgap.paper.figures.record import judge, words
 
 pytest.importorskip("vl_convert", reason="the extra `report` is not installed")
 

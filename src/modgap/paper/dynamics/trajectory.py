@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from modgap._core.arrays import Array, namespace, row_norms, to_numpy
+from modgap._core.json import plain
 from modgap.paper.dynamics.settings import Simulation
 
 
@@ -73,8 +74,7 @@ class Trajectory:
         """
         document: dict[str, Any] = {"settings": asdict(self.settings)}
         for name in RECORDED:
-            values = getattr(self, name)
-            document[name] = None if values is None else [_plain(v) for v in values.tolist()]
+            document[name] = plain(getattr(self, name))
         if embeddings:
             for name in ("final_x", "final_y"):
                 document[name] = to_numpy(getattr(self, name)).tolist()
@@ -104,7 +104,3 @@ def geometry(x: Array, y: Array) -> dict[str, float]:
         found[f"variance_ratio_{name}"] = ratio
         found[f"orthogonality_{name}"] = math.sqrt(float(xp.mean(cosines**2)))
     return found
-
-
-def _plain(value: float) -> float | None:
-    return value if isinstance(value, int) or math.isfinite(value) else None

@@ -12,10 +12,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from modgap._core.json import plain
 from modgap.charts import theme
 from modgap.errors import ArgumentError, ClosureWarning, FormatError
 from modgap.io.atomic import atomic_path
-from modgap.paper.figures.record import Figure, plain, words
+from modgap.paper.figures.record import Figure, words
 from modgap.paper.figures.sources import Sources, find_sources
 
 __all__ = ["FIGURES", "make"]

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
-__all__ = ["Figure", "Verdict", "judge", "listed", "plain", "words"]
+__all__ = ["Figure", "Verdict", "judge", "listed", "words"]
 
 #: True, False, or "partly"; None where the data at hand cannot tell.
 Verdict = bool | str | None
@@ -65,18 +62,3 @@ def words(holds: Verdict) -> str:
 def listed(values: Iterable[float], form: str = ".3f") -> str:
     """Return numbers as a list in a sentence."""
     return ", ".join(format(value, form) for value in values)
-
-
-def plain(value: Any) -> Any:
-    """Return a value that JSON can hold; NaN and infinity become None."""
-    if isinstance(value, dict):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, np.ndarray):
-        return plain(value.tolist())
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

@@ -208,7 +208,9 @@ class TestDecisions:
             basis, mean = directions(gallery)
             gap = queries.mean(axis=0) - mean
             moved = gallery + gap - basis.T @ (basis @ gap)
-            before, after = (nearest(queries, g).indices for g in (moved, unit(moved)))
+            before, after = (
+                nearest(queries, g, metric="euclidean").indices for g in (moved, unit(moved))
+            )
             return bool((before != after).any())
 
         assert flips(find(seeds, flips))
@@ -245,7 +247,10 @@ class TestMonotoneStability:
         """Assumption dropped: the target is not the noise-free decision."""
         gallery = np.array([[0.0, 0.0], [1.0, 0.0]])
         low, high = np.array([[0.2, 0.0]]), np.array([[0.2, 2.0]])
-        wrong = [win_probability(q, gallery, np.array([1]), [0.3])[0, 0] for q in (low, high)]
+        wrong = [
+            win_probability(q, gallery, np.array([1]), [0.3], metric="euclidean")[0, 0]
+            for q in (low, high)
+        ]
         assert wrong[1] > wrong[0] + 0.05
 
     def test_maps_that_change_margins_may_be_more_stable(self):
@@ -254,10 +259,11 @@ class TestMonotoneStability:
         gallery, queries = rng.normal(size=(4, 7)), rng.normal(size=(30, 7))
         basis, mean = directions(gallery)
         inside = mean + (queries - mean) @ basis.T @ basis
-        targets = nearest(queries, gallery).indices[:, 0]
-        projected = win_probability(inside, gallery, targets, [0.4])
-        snapped = win_probability(gallery[targets], gallery, targets, [0.4])
-        assert (nearest(gallery[targets], gallery).indices[:, 0] == targets).all()
+        targets = nearest(queries, gallery, metric="euclidean").indices[:, 0]
+        projected = win_probability(inside, gallery, targets, [0.4], metric="euclidean")
+        answers = gallery[targets]
+        snapped = win_probability(answers, gallery, targets, [0.4], metric="euclidean")
+        assert (nearest(answers, gallery, metric="euclidean").indices[:, 0] == targets).all()
         assert snapped.mean() > projected.mean() + 0.1
 
     @given(seeds, st.floats(1.0, 6.0))
@@ -276,7 +282,9 @@ class TestMonotoneStability:
             gallery, queries = rng.normal(size=(6, 2)), rng.normal(size=(40, 2))
             mean = gallery.mean(axis=0)
             moved = mean + 2 * (queries - mean)
-            before, after = (nearest(rows, gallery).indices for rows in (queries, moved))
+            before, after = (
+                nearest(rows, gallery, metric="euclidean").indices for rows in (queries, moved)
+            )
             return bool((before != after).any())
 
         assert flips(find(seeds, flips))

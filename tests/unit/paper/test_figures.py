@@ -81,8 +81,7 @@ def _leaves(value: Any) -> list[Any]:
     return [value]
 
 
-def test_make_writes_all_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MODGAP_TEST_DATA", str(tmp_path))  # an empty folder: the sample alone
+def test_make_writes_all_files(tmp_path: Path) -> None:
     done: list[int] = []
     entries = make([3, 8], tmp_path / "new" / "out", progress=done.append)
     folder = tmp_path / "new" / "out"

@@ -78,7 +78,7 @@ def _real(data: Labelled) -> dict[str, Any]:
     if len(queries) < 2:  # classes without images: take all
         queries = data.images.astype(np.float64)
     found = stability_by_distance(queries, texts[pair], _REAL_SIGMA)
-    decided = nearest(queries, texts[pair]).indices[:, 0]
+    decided = nearest(queries, texts[pair], metric="euclidean").indices[:, 0]
     return {
         "dataset": data.name,
         "classes": [data.classes[i] for i in pair],

@@ -105,7 +105,7 @@ def _choice(pair: Pairs) -> list[dict[str, Any]]:
     order = rng.permuted(np.tile(np.arange(_CHOICES), (rows, 1)), axis=1)
     picks = np.take_along_axis(picks, order, axis=1)
     answers = np.argmax(order == 0, axis=1)
-    task = MultipleChoice(pair.images, pair.texts[picks], answers)
+    task = MultipleChoice(pair.images, pair.texts[picks], answers, metric="euclidean")
     study = evaluate(task, METHODS, noises=[Gaussian(sigma) for sigma in SIGMAS])
     return [
         {

@@ -9,7 +9,6 @@ A folder holds one sub-folder a dataset, with `images.npy` (m, d) and `texts.npy
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,8 +26,6 @@ EMBED = (
     "((n, d), or (t, n, d) for t caption templates) with labels.npy (m,) in a folder of their own, "
     "and pass the folder above it as `data` (modgap figures --data FOLDER)."
 )
-_VARIABLE = "MODGAP_TEST_DATA"
-_BESIDE = Path("..") / "shared" / "data"
 _MOST_ROWS = 2000
 
 
@@ -46,7 +43,12 @@ class Labelled:
     def task(self, template: int = 0) -> ZeroShot:
         """Return the task under one caption template; the others are its rephrasings."""
         return ZeroShot(
-            self.images, self.texts, self.labels, template=template, templates=self.templates
+            self.images,
+            self.texts,
+            self.labels,
+            metric="euclidean",
+            template=template,
+            templates=self.templates,
         )
 
 
@@ -60,7 +62,7 @@ class Pairs:
 
     def task(self) -> PairedRetrieval:
         """Return retrieval in both directions."""
-        return PairedRetrieval(self.images, self.texts, names=("image", "text"))
+        return PairedRetrieval(self.images, self.texts, metric="euclidean", names=("image", "text"))
 
 
 @dataclass(frozen=True)
@@ -81,15 +83,14 @@ def find_sources(data: str | Path | None = None) -> Sources:
     Parameters
     ----------
     data : str or Path, optional
-        By default the folder that MODGAP_TEST_DATA names, else ../shared/data; without these the
-        sample alone. At most 2,000 rows of a dataset are used.
+        Without it the sample alone. At most 2,000 rows of a dataset are used.
 
     Raises
     ------
     FormatError
         `data` is no folder, holds no dataset, or holds a file that cannot be read.
     """
-    folder = Path(data) if data is not None else _default()
+    folder = None if data is None else Path(data)
     labelled: list[Labelled] = []
     pairs: list[Pairs] = []
     if folder is not None:
@@ -99,7 +100,7 @@ def find_sources(data: str | Path | None = None) -> Sources:
             if (child / "images.npy").is_file() and not child.name.endswith("_untrained"):
                 found = _load(child)
                 (labelled if isinstance(found, Labelled) else pairs).append(found)  # type: ignore[arg-type]
-        if data is not None and not labelled and not pairs:
+        if not labelled and not pairs:
             raise FormatError(f"`{folder}` holds no dataset. {EMBED}")
     sample = load_sample()
     labelled.append(
@@ -109,12 +110,6 @@ def find_sources(data: str | Path | None = None) -> Sources:
         )
     )  # fmt: skip
     return Sources(tuple(labelled), tuple(pairs))
-
-
-def _default() -> Path | None:
-    named = os.environ.get(_VARIABLE)
-    folder = Path(named) if named else _BESIDE
-    return folder if folder.is_dir() else None
 
 
 def _load(folder: Path) -> Labelled | Pairs:

@@ -14,6 +14,7 @@ import numpy as np
 from modgap._core.arrays import Array, Float, as_float64, block_slices, namespace, to_numpy
 from modgap._core.checks import check_array, check_clouds, check_count, check_finite, check_number
 from modgap._core.moments import Moments
+from modgap.decisions.metric import EUCLIDEAN
 from modgap.decisions.neighbors import nearest
 from modgap.errors import DataError, ShapeError
 from modgap.paper.theory._hulls import count, hull
@@ -218,7 +219,9 @@ def decision_invariance(
     products = xp.matmul(gallery - center, offset)
     moved = gallery + alpha * offset
     observed, largest = _margin_change(queries, gallery, moved)
-    before, after = (nearest(queries, items).indices[:, 0] for items in (gallery, moved))
+    before, after = (
+        nearest(queries, items, metric=EUCLIDEAN).indices[:, 0] for items in (gallery, moved)
+    )
     gap_norm = float(xp.linalg.vector_norm(gap))
     length = float(xp.linalg.vector_norm(offset))
     return DecisionInvariance(

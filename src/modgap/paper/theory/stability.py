@@ -22,6 +22,7 @@ from modgap._core.arrays import (
     to_numpy,
 )
 from modgap._core.checks import check_choice, check_clouds, check_number
+from modgap.decisions.metric import EUCLIDEAN
 from modgap.decisions.neighbors import nearest
 from modgap.errors import ArgumentError, DataError, ShapeError
 from modgap.paper.theory._hulls import (
@@ -320,8 +321,8 @@ def scaling_stability(
     middle, axes = hull(gallery)
     inside = queries - residual(queries - middle, axes)
     moved = [center + scale * (inside - center) for scale in steps]
-    decided = nearest(inside, gallery).indices[:, 0]
-    found = [nearest(y, gallery).indices[:, 0] for y in moved]
+    decided = nearest(inside, gallery, metric=EUCLIDEAN).indices[:, 0]
+    found = [nearest(y, gallery, metric=EUCLIDEAN).indices[:, 0] for y in moved]
     return ScalingStability(
         scales=steps,
         stability=stabilities(moved, gallery, decided, sigma, "euclidean"),
@@ -367,7 +368,7 @@ def _suggested_scale(
     if gallery.shape[0] < 2:
         return 1.0
     xp = namespace(inside)
-    rivals = gather_rows(gallery, nearest(inside, gallery, k=2).indices)
+    rivals = gather_rows(gallery, nearest(inside, gallery, k=2, metric=EUCLIDEAN).indices)
     towards = xp.sum(rivals, axis=1) - 2.0 * center
     inverse = xp.sum((inside - center) * towards, axis=-1)
     inverse = to_numpy(inverse) / (2.0 * radius**2 + gallery.shape[1] * sigma**2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import json
 import os
 import sys
@@ -29,13 +30,23 @@ LIBRARIES = ("numpy", "array_api_strict", "torch", "jax")
 _NAMESPACES = {"jax": "jax.numpy"}
 
 
+def _library(name: str) -> Any:
+    if name == "jax":
+        importlib.import_module("jax").config.update("jax_enable_x64", True)
+    return importlib.import_module(_NAMESPACES.get(name, name))
+
+
 @pytest.fixture(params=LIBRARIES)
 def xp(request: pytest.FixtureRequest) -> Any:
     """The namespace of an array library."""
     pytest.importorskip(request.param, reason=f"{request.param} is not installed")
-    if request.param == "jax":
-        importlib.import_module("jax").config.update("jax_enable_x64", True)
-    return importlib.import_module(_NAMESPACES.get(request.param, request.param))
+    return _library(request.param)
+
+
+@pytest.fixture(scope="session")
+def libraries() -> list[Any]:
+    """The namespaces of every array library that is installed."""
+    return [_library(name) for name in LIBRARIES if importlib.util.find_spec(name)]
 
 
 @pytest.fixture

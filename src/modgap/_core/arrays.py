@@ -115,10 +115,14 @@ def dtype_eps(x: Array) -> float:
 
 
 def asarray_like(values: Any, like: Array, *, dtype: Any = None) -> Array:
-    """Return host values as an array of the library and on the device of `like`."""
+    """Return host values as an array of the library and on the device of `like`.
+
+    `dtype` is one of that library's; without it the values keep theirs. Memory is shared with `values`
+    where the library can.
+    """
     xp = namespace(like)
-    values = np.asarray(values)
-    if not values.flags.writeable:  # torch warns about sharing memory that it must not write to
+    values = np.asarray(values, order="C")  # torch takes no array that runs backwards
+    if not values.flags.writeable:  # it warns about sharing memory that it must not write to
         values = values.copy()
     return xp.asarray(values, dtype=dtype, device=device(like))
 

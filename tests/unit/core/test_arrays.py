@@ -49,6 +49,16 @@ class TestConversions:
         back = _arrays.asarray_like(values, there)
         assert _arrays.device(back) == _arrays.device(there)
 
+    @pytest.mark.parametrize("view", ["reversed", "read-only", "transposed", "scalar"])
+    def test_views_of_any_kind_come_to_every_library(self, view, to_xp, rng):
+        values = rng.normal(size=(3, 4))
+        values.flags.writeable = view != "read-only"
+        values = {"reversed": values[:, ::-1], "transposed": values.T, "scalar": values[0, 0]}.get(
+            view, values
+        )
+        found = _arrays.asarray_like(values, to_xp(np.ones(2)))
+        np.testing.assert_array_equal(host(found), values)
+
     def test_torch_parameters_and_bfloat16_come_to_the_host(self):
         torch = pytest.importorskip("torch")
         parameter = torch.nn.Parameter(torch.tensor([[1.0, 2.5]]))

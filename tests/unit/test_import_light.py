@@ -66,3 +66,17 @@ certified_radius(queries, gallery, metric="euclidean")
 def test_the_check_can_fail(name: str) -> None:
     pytest.importorskip(name)
     assert name in loaded_by(f"import {name}")
+
+
+def test_an_absent_extra_is_named_with_the_command() -> None:
+    code = """
+import sys
+sys.modules["sklearn"] = None
+try:
+    import modgap.sklearn
+except ImportError as error:
+    print(type(error).__name__, error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("MissingExtraError")
+    assert 'pip install "modgap[sklearn]"' in done.stdout

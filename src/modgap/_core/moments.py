@@ -73,6 +73,10 @@ class Moments:
         Rounding unit of the rows' own dtype.
     product_eps : float
         Rounding unit of the arithmetic that made the products in `scatter`.
+    shortest, longest : float
+        Euclidean lengths of the shortest and the longest row.
+    radius : float
+        No row is further than this from `mean`; after merging a bound, before it tight.
 
     Examples
     --------
@@ -90,6 +94,9 @@ class Moments:
     scatter: Array
     eps: float
     product_eps: float
+    shortest: float
+    longest: float
+    radius: float
 
     @classmethod
     def from_rows(cls, x: Float[Array, "n d"], *, precision: str = "input") -> Moments:
@@ -144,12 +151,19 @@ class Moments:
         step = other.mean - self.mean
         scatter = self.scatter + other.scatter
         scatter = scatter + (self.count * other.count / count) * _outer(xp, step)
+        apart = math.sqrt(float(xp.sum(step * step)))
         return Moments(
             count=count,
             mean=self.mean + step * (other.count / count),
             scatter=scatter,
             eps=max(self.eps, other.eps),
             product_eps=max(self.product_eps, other.product_eps),
+            shortest=min(self.shortest, other.shortest),
+            longest=max(self.longest, other.longest),
+            radius=max(
+                self.radius + apart * (other.count / count),
+                other.radius + apart * (self.count / count),
+            ),
         )
 
     @property
@@ -169,27 +183,38 @@ class Moments:
         return float(xp.sum(xp.linalg.diagonal(self.scatter))) / self.count
 
     @cached_property
+    def power(self) -> Float[Array, " d"]:
+        """Mean square of each coordinate, shape (d,)."""
+        xp = namespace(self.scatter)
+        return xp.linalg.diagonal(self.scatter) / self.count + self.mean**2
+
+    @cached_property
     def full_axes(self) -> PrincipalAxes:
         """All d principal axes, and the numerical rank; computed once."""
         xp = namespace(self.scatter)
         values, vectors = xp.linalg.eigh(self.scatter)
         values, vectors = xp.flip(values), xp.flip(vectors, axis=1)
-        host = to_numpy(values)
-        rank = int(np.count_nonzero(host > self.rank_tolerance(float(host[0]))))
+        real = np.flatnonzero(to_numpy(values) > self._rounding_along(values, vectors))
+        rank = int(real[-1]) + 1 if real.size else 0
         return PrincipalAxes(values, vectors, min(rank, self.count - 1))
 
-    def rank_tolerance(self, largest: float) -> float:
-        """Return the scatter below which an axis holds rounding noise and nothing else.
+    def _rounding_along(self, values: Array, vectors: Array) -> np.ndarray:
+        """Return the scatter below which each axis may hold rounding and nothing else, shape (d,).
 
-        Two noises set it. Rounding the entries of n rows to their dtype adds a random matrix whose
-        largest singular value is about eps rms (sqrt(n) + sqrt(d)); four times that, squared. And
-        the products themselves are exact to `product_eps` of the `largest` scatter only.
+        Two noises set it. A coordinate of root mean square s, rounded to the rows' dtype, is off by
+        at most eps s / sqrt(12) in the mean square, and n such rows add a random matrix whose largest
+        singular value along a direction is about that times sqrt(n) + sqrt(d); half as much again here.
+        So an offset that one coordinate has in common hides no direction that lies in the others. And
+        the products are exact to `product_eps` of the largest scatter only.
         """
-        xp = namespace(self.mean)
-        rms = math.sqrt((self.total_variance + float(xp.sum(self.mean**2))) / self.width)
-        entries = 4 * self.eps * rms * (math.sqrt(self.count) + math.sqrt(self.width))
-        products = 4 * math.sqrt(self.width) * self.product_eps * max(largest, 0.0)
-        return max(entries**2, products)
+        xp = namespace(self.scatter)
+        spread = to_numpy(xp.matmul(vectors.T**2, self.power))
+        entries = 0.43 * self.eps * (math.sqrt(self.count) + math.sqrt(self.width))
+        return np.maximum(entries**2 * spread, self.product_rounding(float(values[0])))
+
+    def product_rounding(self, largest: float) -> float:
+        """Return what rounding may add to any eigenvalue of `scatter`, given the largest."""
+        return 4 * math.sqrt(self.width) * self.product_eps * max(largest, 0.0)
 
 
 def principal_axes(moments: Moments, n_components: int | float | str = "all") -> PrincipalAxes:
@@ -244,12 +269,13 @@ def _moments_of_rows(x: Array, precision: str) -> Moments:
     total = xp.zeros((d,), dtype=float64(xp), device=device(x))
     scatter = xp.zeros((d, d), dtype=float64(xp), device=device(x))
     product_eps = 0.0
+    squares: list[tuple[Array, Array, Array]] = []
     with np.errstate(over="ignore", invalid="ignore"):  # what is not finite shows in the total
         # A pivot near the mean keeps the products small: no digits go to the offset of the cloud.
         pivot = cast(xp.mean(working_float(x[: min(256, x.shape[0]), :]), axis=0))
         for rows in block_slices(x.shape[0], 1, elements=_BLOCK_ROWS):
             sums: list[Array] = []
-            parts = _about_pivot(x[rows, :], pivot, cast, sums)
+            parts = _about_pivot(x[rows, :], pivot, cast, sums, squares)
             block = stack_rows(parts, rows.stop - rows.start)
             total += sum(sums)
             product_eps = dtype_eps(block)
@@ -258,27 +284,39 @@ def _moments_of_rows(x: Array, precision: str) -> Moments:
         check_finite(x, "x")
     mean = total / x.shape[0]
     shift = mean - as_float64(pivot)
+    lengths = xp.stack([xp.stack(extremes) for extremes in squares])
     return Moments(
         count=int(x.shape[0]),
         mean=mean,
         scatter=scatter - x.shape[0] * _outer(xp, shift),
         eps=dtype_eps(x),
         product_eps=product_eps,
+        shortest=math.sqrt(float(xp.min(lengths[:, 0]))),
+        longest=math.sqrt(float(xp.max(lengths[:, 1]))),
+        radius=math.sqrt(float(xp.max(lengths[:, 2]))) + math.sqrt(float(xp.sum(shift * shift))),
     )
 
 
 def _about_pivot(
-    x: Array, pivot: Array, cast: Callable[[Array], Array], sums: list[Array]
+    x: Array,
+    pivot: Array,
+    cast: Callable[[Array], Array],
+    sums: list[Array],
+    squares: list[tuple[Array, Array, Array]],
 ) -> Iterator[Array]:
-    """Yield the rows about the pivot, and leave the float64 sums of the rows as they are in `sums`.
+    """Yield the rows about the pivot; leave float64 sums and extreme squared lengths behind.
 
-    Both in one pass over memory.
+    All in one pass over memory.
     """
     xp = namespace(x)
     for part in block_slices(*x.shape, elements=cache_elements(x)):
         rows = x[part, :]
         sums.append(xp.sum(as_float64(rows), axis=0))
-        yield cast(rows) - pivot
+        rows = cast(rows)
+        near = rows - pivot
+        lengths = xp.vecdot(rows, rows)
+        squares.append((xp.min(lengths), xp.max(lengths), xp.max(xp.vecdot(near, near))))
+        yield near
 
 
 def _float64_mean(x: Array) -> Array:

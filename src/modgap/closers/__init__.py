@@ -4,26 +4,39 @@
     closure = closers.fit("affine", queries, gallery)
 
 `METHODS` lists every closer and what it takes. Most need the moments of both clouds alone, so they
-can be fitted to streams with `fit_moments`; `scaled`, `realign` and `procrustes` look at rows.
+can be fitted to streams with `fit_moments`; `realign` and `procrustes` look at rows. `Statistics` holds
+what all closers of one study share.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from modgap._core.arrays import Array, Float
-from modgap._core.checks import check_clouds, check_paired
+from modgap._core.checks import check_choice, check_paired
 from modgap._core.moments import Moments
 from modgap.closers import approximate, exact
 from modgap.closers._setting import Setting, checked_setting
 from modgap.closers.closure import Closure
 from modgap.closers.maps import AffineMap
-from modgap.closers.registry import METHODS, Method, known_method
+from modgap.closers.registry import METHODS, Method
+from modgap.closers.statistics import Statistics
 from modgap.decisions.metric import as_metric
-from modgap.errors import ArgumentError, ShapeError
 
-__all__ = ["METHODS", "AffineMap", "Closure", "Method", "fit", "fit_moments", "load"]
+__all__ = [
+    "METHODS",
+    "AffineMap",
+    "Closure",
+    "Method",
+    "Statistics",
+    "fit",
+    "fit_moments",
+    "fit_statistics",
+    "load",
+    "method_and_comparison",
+]
 
 _FITTERS: dict[str, Callable[[Setting], Closure]] = {
     "none": exact.none,
@@ -51,13 +64,14 @@ def fit(
     side: str | None = None,
     reduce: bool = False,
     scale: float | None = None,
+    compare: str | None = None,
 ) -> Closure:
     """Return the closure that a closer fits to two clouds. Neither cloud is changed.
 
     Parameters
     ----------
     method : str
-        A key of `METHODS`.
+        A key of `METHODS`; a comparison may follow, as in "affine:ip".
     queries : array (m, d), floating
         What searches. `procrustes` needs row i of both clouds to belong together.
     gallery : array (n, d), floating
@@ -77,6 +91,10 @@ def fit(
     scale : float, optional
         `scaled` only: factor of the projected queries about the centre of the gallery's sphere; 4 by
         default.
+    compare : {"ip", "euclidean"}, optional
+        How mapped rows will be compared, where the index at hand does not offer the metric: for the
+        closers that keep decisions. By default as `metric` says; unit rows that were moved by inner
+        product. From a product to a distance or back keeps answers where all items have one length.
 
     Raises
     ------
@@ -103,25 +121,17 @@ def fit(
     >>> closure.exact, closure.n_components
     (True, 4)
     """
-    known = known_method(method)
-    metric = as_metric(metric)
-    queries, gallery = check_clouds(queries, gallery, zero_rows=not metric.needs_directions)
-    if known.needs == "pairs":
-        check_paired(queries, gallery, names=("queries", "gallery"))
-    queries, gallery = metric.prepare(queries), metric.prepare(gallery)
-    setting = checked_setting(
-        known,
-        Moments.from_rows(queries, precision="float64" if method == "erase" else "input"),
-        Moments.from_rows(gallery, precision="float64"),
-        rows=(queries, gallery),
-        metric=metric,
+    stats = Statistics.of_rows(queries, gallery, as_metric(metric))
+    return fit_statistics(
+        method,
+        stats,
         alpha=alpha,
         n_components=n_components,
         side=side,
         reduce=reduce,
         scale=scale,
+        compare=compare,
     )
-    return _FITTERS[method](setting)
 
 
 def fit_moments(
@@ -130,46 +140,64 @@ def fit_moments(
     gallery: Moments,
     *,
     metric: str = "cosine",
-    alpha: float | None = None,
-    n_components: int | float | str | None = None,
-    side: str | None = None,
-    reduce: bool = False,
+    **options: Any,
 ) -> Closure:
     """Return the closure that `fit` would, from moments: for clouds that are streamed.
 
     The gallery's moments should be made with precision="float64", which a numerical rank needs.
-    Under cosine they must be the moments of rows of unit length.
+    Under cosine they must be the moments of rows of unit length. Bounds are wider than those of
+    `fit`, which can look at every row.
+
+    Parameters
+    ----------
+    method : str
+    queries, gallery : Moments
+    metric : {"cosine", "ip", "euclidean"}
+    **options
+        As `fit` takes them.
 
     Raises
     ------
     ArgumentError
-        As `fit`; also a method that needs rows (`scaled`, `realign`, `procrustes`).
+        As `fit`; also a method that needs rows (`realign`, `procrustes`).
     ShapeError
         The moments have different widths.
     """
-    known = known_method(method)
-    metric = as_metric(metric)
-    if known.needs != "moments":
-        raise ArgumentError(
-            f"`{method}` is fitted from {known.needs}, not moments; call closers.fit"
-        )
-    if queries.width != gallery.width:
-        raise ShapeError(
-            "`queries` and `gallery` must share the embedding dimension d; got "
-            f"{queries.width} and {gallery.width}"
-        )
-    setting = checked_setting(
-        known,
-        queries,
-        gallery,
-        metric=metric,
-        alpha=alpha,
-        n_components=n_components,
-        side=side,
-        reduce=reduce,
-        scale=None,
+    return fit_statistics(
+        method, Statistics.of_moments(queries, gallery, as_metric(metric)), **options
     )
-    return _FITTERS[method](setting)
+
+
+def fit_statistics(method: str, stats: Statistics, **options: Any) -> Closure:
+    """Return the closure that `fit` would, from statistics that several fits share.
+
+    Raises
+    ------
+    ArgumentError, DataError, ShapeError
+        As `fit`.
+    """
+    name, compare = method_and_comparison(method)
+    known = METHODS[name]
+    if known.needs != "moments":
+        rows = stats.need_rows(name)
+        if known.needs == "pairs":
+            check_paired(*rows, names=("queries", "gallery"))
+    if compare is not None:
+        options["compare"] = compare
+    return _FITTERS[name](checked_setting(known, stats, **options))
+
+
+def method_and_comparison(word: str) -> tuple[str, str | None]:
+    """Return the method that a word such as "affine" or "affine:ip" names, and the comparison.
+
+    Raises
+    ------
+    ArgumentError
+        There is no such method, or no such comparison.
+    """
+    name, colon, compare = word.partition(":")
+    check_choice(name, "method", tuple(METHODS))
+    return name, as_metric(compare) if colon else None
 
 
 def load(path: str | Path) -> Closure:

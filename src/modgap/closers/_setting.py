@@ -1,4 +1,4 @@
-"""What a closer is given: checked settings and statistics; and the record it returns."""
+"""What a closer is given: statistics and checked options; and the closure it returns."""
 
 from __future__ import annotations
 
@@ -8,66 +8,75 @@ from typing import Any
 
 import numpy as np
 
-from modgap._core.arrays import Array, to_numpy
 from modgap._core.checks import check_choice, check_components, check_number
-from modgap._core.moments import Moments
 from modgap.closers.closure import Closure
 from modgap.closers.maps import AffineMap
 from modgap.closers.registry import METHODS, Method
-from modgap.decisions.metric import INNER_PRODUCT, Metric
+from modgap.closers.statistics import Statistics
+from modgap.decisions.metric import Metric, as_metric
 from modgap.errors import ArgumentError
 
 #: How far `scaled` pushes the queries: most of what an infinite scale would give (docs/theory.md).
 DEFAULT_SCALE = 4.0
+#: A common offset that is longer than so many radii of the gallery is taken off before a product,
+#: in a pass of its own: folded into the constant it would cost the product its last digits.
+_FAR = 4.0
 
 
 @dataclass(frozen=True)
 class Setting:
-    """Everything a closer may use, checked; statistics on the host in float64."""
+    """Everything a closer may use, checked."""
 
-    queries: Moments
-    gallery: Moments
-    metric: Metric
+    stats: Statistics
     alpha: float
     n_components: int | float | str
     side: str
     reduce: bool
     scale: float
-    query_rows: Array | None = None
-    gallery_rows: Array | None = None
+    compare: Metric
 
     @property
     def width(self) -> int:
-        return self.gallery.width
+        return self.stats.width
 
     @property
     def gap(self) -> np.ndarray:
-        gap: np.ndarray = to_numpy(self.queries.mean) - to_numpy(self.gallery.mean)
-        return gap
+        return self.stats.gap
 
-    def map(self, **parts: Any) -> AffineMap:
-        return AffineMap(self.width, normalize_input=self.metric.needs_directions, **parts)
+    @property
+    def mean(self) -> np.ndarray:
+        return self.stats.gallery_mean
+
+    def map(self, *, center: np.ndarray | None = None, **parts: Any) -> AffineMap:
+        """Return a map of rows as the metric sees them."""
+        unit = self.stats.metric.needs_directions
+        if center is None:
+            return AffineMap(self.width, normalize_input=unit, **parts)
+        whole = AffineMap(self.width, center=center, normalize_input=unit, **parts)
+        if np.linalg.norm(center) > _FAR * self.stats.gallery.radius:
+            return whole
+        return AffineMap(self.width, normalize_input=unit, **{**parts, "shift": whole.offset})
 
 
 def checked_setting(
     known: Method,
-    queries: Moments,
-    gallery: Moments,
+    stats: Statistics,
     *,
-    metric: Metric,
-    alpha: float | None,
-    n_components: int | float | str | None,
-    side: str | None,
-    reduce: bool,
-    scale: float | None,
-    rows: tuple[Array | None, Array | None] = (None, None),
+    alpha: float | None = None,
+    n_components: int | float | str | None = None,
+    side: str | None = None,
+    reduce: bool = False,
+    scale: float | None = None,
+    compare: str | None = None,
 ) -> Setting:
+    """Return the options of a method, those that it does not take refused."""
     given = {
         "alpha": alpha,
         "n_components": n_components,
         "side": side,
         "reduce": reduce or None,
         "scale": scale,
+        "compare": compare,
     }
     for name, value in given.items():
         if value is not None and name not in known.takes:
@@ -75,61 +84,131 @@ def checked_setting(
             raise ArgumentError(
                 f"`{known.name}` has no option `{name}`; leave it out, or use {' or '.join(takers)}"
             )
+    comparison = _comparison(known, stats.metric, compare)
+    sides = ("gallery", "queries")
     return Setting(
-        queries=queries,
-        gallery=gallery,
-        metric=metric,
+        stats=stats,
         alpha=1.0 if alpha is None else check_number(alpha, "alpha", low=-100, high=100),
         n_components="all" if n_components is None else check_components(n_components),
-        side=_default_side(metric)
-        if side is None
-        else check_choice(side, "side", ("gallery", "queries")),
+        side=_default_side(comparison) if side is None else check_choice(side, "side", sides),
         reduce=reduce,
         scale=DEFAULT_SCALE
         if scale is None
         else check_number(scale, "scale", low=0.0, open_low=True),
-        query_rows=rows[0],
-        gallery_rows=rows[1],
+        compare=comparison,
     )
 
 
-def _default_side(metric: Metric) -> str:
+def _comparison(known: Method, metric: Metric, compare: str | None) -> Metric:
+    """Return how mapped rows are to be compared."""
+    if compare is not None:
+        chosen = as_metric(compare)
+        if chosen.needs_directions and not metric.needs_directions:
+            raise ArgumentError(
+                f"`compare` must be ip or euclidean where decisions are taken by {metric}; got cosine"
+            )
+        if chosen.needs_directions and known.name != "none":
+            raise ArgumentError(
+                f"`{known.name}` moves rows off the sphere, where cosines change; compare by ip or "
+                "euclidean"
+            )
+        return chosen
+    return known.compared_by(metric)
+
+
+def _default_side(comparison: Metric) -> str:
     """By distance the gallery moves, as in the paper; by product moving it would change nothing."""
-    return "gallery" if metric.is_distance else "queries"
+    return "gallery" if comparison.is_distance else "queries"
 
 
 def closure_of(
     method: str,
-    setting: Setting,
+    s: Setting,
     queries: AffineMap,
     gallery: AffineMap,
     *,
-    exact: bool,
+    bound: float | None = None,
+    gain: float = 1.0,
     n_components: int | None = None,
     info: dict[str, Any] | None = None,
 ) -> Closure:
-    moved_exactly = exact and setting.metric == "cosine" and method != "none"
+    """Return the closure of two fitted maps; without a `bound` it promises nothing."""
+    stats = s.stats
     return Closure(
         method=method,
         queries=queries,
         gallery=gallery,
-        metric=setting.metric,
-        comparison=INNER_PRODUCT if moved_exactly else setting.metric,
-        exact=exact,
-        alpha=setting.alpha if "alpha" in METHODS[method].takes else None,
+        metric=stats.metric,
+        comparison=s.compare,
+        bound=bound,
+        resolution=stats.resolution,
+        gain=gain,
+        alpha=s.alpha if "alpha" in METHODS[method].takes else None,
         n_components=n_components,
-        rank=setting.gallery.full_axes.rank,
+        rank=stats.axes.rank,
         info={
-            "queries": setting.queries.count,
-            "gallery": setting.gallery.count,
-            "dimension": setting.width,
-            "gap": float(np.linalg.norm(setting.gap)),
+            "queries": stats.query_count,
+            "gallery": stats.gallery.count,
+            "dimension": stats.width,
+            "gap": float(np.linalg.norm(stats.gap)),
             "modgap": version("modgap"),
             **(info or {}),
         },
     )
 
 
+def bound_of(
+    s: Setting,
+    *,
+    dropped: float = 0.0,
+    query_product: bool = False,
+    gallery_product: bool = False,
+    stretch: float = 1.0,
+    gain: float = 1.0,
+    off_sphere: float | None = None,
+) -> float:
+    """Return how much a difference of two scores can change at most on the fitted rows.
+
+    Parameters
+    ----------
+    dropped : float
+        What the exact maps leave out of a difference of two scores.
+    query_product, gallery_product : bool
+        Which sides go through a matrix product, whose rounding is that of the rows that go in.
+    stretch : float
+        Largest factor by which the query map lengthens a row.
+    gain : float
+        Factor of all mapped scores.
+    off_sphere : float, optional
+        What comparing in another way than the metric changes; by default the spread of the squared
+        lengths, over 2, where one of both is a distance and the other is not.
+
+    Notes
+    -----
+    Rounding a row to unit roundoff u moves it by u times its length, a product of it by about twice
+    that; by Cauchy-Schwarz a score moves by at most that times the other side's length.
+    """
+    stats, u = s.stats, s.stats.eps / 2
+    metric, gallery = stats.metric, stats.gallery
+    if off_sphere is None:
+        off_sphere = 0.0
+        if s.compare.is_distance != metric.is_distance:
+            off_sphere = (gallery.longest**2 - gallery.shortest**2) / 2
+    y, x = stretch * stats.query_reach, gallery.radius
+    off_y, off_x = u * y, u * x
+    offset = float(np.linalg.norm(s.mean))
+    folded = 0.0 if offset > _FAR * x else offset
+    if query_product:
+        off_y += 2 * u * stretch * (stats.query_reach + folded)
+    if gallery_product:
+        off_x += 2 * u * (x + folded)
+    if metric.needs_directions:  # scaling to unit length rounds once more
+        off_y, off_x = off_y + 2 * u * stretch, off_x + 2 * u
+    rounding = 2 * (y * off_x + x * off_y + off_x * off_y) / gain
+    return dropped + off_sphere + rounding
+
+
 def share_of(part: np.ndarray, whole: np.ndarray) -> float:
+    """Return |part| / |whole|, 0 where there is no whole."""
     size = float(np.linalg.norm(whole))
     return float(np.linalg.norm(part)) / size if size > 0 else 0.0

@@ -22,27 +22,27 @@ def mean_shift(s: Setting) -> Closure:
     half = s.alpha / 2 * s.gap
     queries = s.map(shift=-half, normalize_output=True)
     gallery = s.map(shift=half, normalize_output=True)
-    return closure_of("mean-shift", s, queries, gallery, exact=False)
+    return closure_of("mean-shift", s, queries, gallery)
 
 
 def center(s: Setting) -> Closure:
     """Each modality's own mean goes (GR-CLIP and I0T after training), rows are renormalised."""
     sides = [
         s.map(shift=-s.alpha * to_numpy(m.mean), normalize_output=True)
-        for m in (s.queries, s.gallery)
+        for m in (s.stats.queries, s.stats.gallery)
     ]
-    return closure_of("center", s, *sides, exact=False)
+    return closure_of("center", s, *sides)
 
 
 def standardize(s: Setting) -> Closure:
     """Each coordinate to mean 0 and variance 1 in each modality; a constant one stays at 0."""
     sides = []
-    for moments in (s.queries, s.gallery):
+    for moments in (s.stats.queries, s.stats.gallery):
         spread = np.sqrt(np.maximum(np.diagonal(to_numpy(moments.covariance)), 0.0))
         constant = spread <= 1e-12 * max(float(spread.max()), 1e-300)
         scale = np.where(constant, 0.0, 1.0 / np.where(constant, 1.0, spread))
         sides.append(s.map(center=to_numpy(moments.mean), scale=scale, normalize_output=True))
-    return closure_of("standardize", s, *sides, exact=False)
+    return closure_of("standardize", s, *sides)
 
 
 def realign(s: Setting) -> Closure:
@@ -52,23 +52,22 @@ def realign(s: Setting) -> Closure:
     sphere; that moves its mean again, so the shift before normalising is solved for, until the mean
     on the sphere is that of the queries (centroid).
     """
-    query_mean = to_numpy(s.queries.mean)
-    spread = s.gallery.total_variance
-    scale = math.sqrt(s.queries.total_variance / spread) if spread > 0 else 1.0
-    rows = to_numpy(as_float64(s.gallery_rows))
-    centred = scale * (rows - to_numpy(s.gallery.mean))
-    goal = to_numpy(as_float64(normalize_rows(s.query_rows))).mean(axis=0)
+    query_mean = s.stats.query_mean
+    spread = s.stats.gallery.total_variance
+    scale = math.sqrt(s.stats.queries.total_variance / spread) if spread > 0 else 1.0
+    query_rows, gallery_rows = s.stats.need_rows("realign")
+    rows = to_numpy(as_float64(gallery_rows))
+    centred = scale * (rows - s.mean)
+    goal = to_numpy(as_float64(normalize_rows(query_rows))).mean(axis=0)
     shift, left_over = _centroid_shift(centred, goal, query_mean)
     gallery = s.map(
-        center=to_numpy(s.gallery.mean),
+        center=s.mean,
         scale=np.full(s.width, scale),
         shift=shift,
         normalize_output=True,
     )
     queries = s.map(normalize_output=True)
-    return closure_of(
-        "realign", s, queries, gallery, exact=False, info={"centroid_residual": left_over}
-    )
+    return closure_of("realign", s, queries, gallery, info={"centroid_residual": left_over})
 
 
 def _centroid_shift(
@@ -98,11 +97,11 @@ def _centroid_shift(
 
 def procrustes(s: Setting) -> Closure:
     """Orthogonal Procrustes (Schönemann, 1966) between the centred pairs; the queries turn."""
-    cross = to_numpy(cross_scatter(s.query_rows, s.gallery_rows))
+    cross = to_numpy(cross_scatter(*s.stats.need_rows("procrustes")))
     left, _, right = np.linalg.svd(cross)
-    queries = s.map(center=to_numpy(s.queries.mean), left=left @ right, residual=False)
-    gallery = s.map(shift=-to_numpy(s.gallery.mean))
-    return closure_of("procrustes", s, queries, gallery, exact=False)
+    queries = s.map(center=s.stats.query_mean, left=left @ right, residual=False)
+    gallery = s.map(shift=-s.mean)
+    return closure_of("procrustes", s, queries, gallery)
 
 
 def erase(s: Setting) -> Closure:
@@ -111,14 +110,14 @@ def erase(s: Setting) -> Closure:
     With one label the whitened projection has rank one and the eraser is
     z - ((z - mean).Sigma^+ g) g / (g.Sigma^+ g), Sigma and mean those of both clouds together.
     """
-    both = s.queries.merge(s.gallery)
+    both = s.stats.queries.merge(s.stats.gallery)
     axes = both.full_axes
     basis = to_numpy(axes.axes)[:, : axes.rank]
     gap = basis @ (basis.T @ s.gap)
     rms = math.sqrt(both.total_variance + float(np.sum(to_numpy(both.mean) ** 2)))
     weights = basis @ ((basis.T @ gap) / to_numpy(axes.variances)[: axes.rank]) * both.count
     strength = float(gap @ weights)
-    rounding = max(s.queries.eps, s.gallery.eps) * rms
+    rounding = max(s.stats.queries.eps, s.stats.gallery.eps) * rms
     if strength <= 0 or not math.isfinite(strength) or np.linalg.norm(s.gap) <= rounding:
         same = s.map()
         warnings.warn(
@@ -126,11 +125,11 @@ def erase(s: Setting) -> Closure:
             ClosureWarning,
             stacklevel=3,
         )
-        return closure_of("erase", s, same, same, exact=False)
+        return closure_of("erase", s, same, same)
     side = s.map(
         center=to_numpy(both.mean),
         left=(-s.alpha / strength * weights)[:, None],
         right=gap[None, :],
         shift=to_numpy(both.mean),
     )
-    return closure_of("erase", s, side, side, exact=False)
+    return closure_of("erase", s, side, side)

@@ -10,7 +10,8 @@ from typing import Any
 from modgap._core.arrays import Array, Float
 from modgap._core.checks import check_cloud
 from modgap.closers.maps import AffineMap
-from modgap.decisions.metric import COSINE, Metric
+from modgap.closers.registry import METHODS
+from modgap.decisions.metric import COSINE, Metric, as_metric
 from modgap.errors import ClosureError
 
 __all__ = ["Closure"]
@@ -29,9 +30,15 @@ class Closure:
         Metric of the decisions that the closer was fitted for.
     comparison : {"euclidean", "ip", "cosine"}
         How mapped queries and mapped items are to be compared. It differs from `metric` for the
-        exact closers under cosine: unit rows are compared by Euclidean distance once moved.
-    exact : bool
-        Whether every decision stays as it was, ties and rounding aside.
+        exact closers under cosine: unit rows are compared by inner product once moved.
+    bound : float, optional
+        How much the difference of two scores can change at most on the fitted rows, in their dtype:
+        what the maps leave out, and rounding. Scores are y.x, by distance y.x - |x|^2 / 2. None for
+        closers that promise nothing.
+    resolution : float
+        Differences below this are ties: products of the fitted rows cannot tell them apart.
+    gain : float
+        Factor of all mapped scores; the bound is in scores before it.
     alpha : float, optional
         Share of the gap that is closed; None where the method has no such setting.
     n_components : int, optional
@@ -57,11 +64,29 @@ class Closure:
     gallery: AffineMap
     metric: Metric = COSINE
     comparison: Metric = COSINE
-    exact: bool = False
+    bound: float | None = None
+    resolution: float = 0.0
+    gain: float = 1.0
     alpha: float | None = None
     n_components: int | None = None
     rank: int | None = None
     info: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def exact(self) -> bool:
+        """Whether every decision on the fitted rows stays as it was, ties aside.
+
+        True where `bound` is within `resolution`. Rows of another gallery are another matter:
+        `evaluate` counts the answers that change on the data at hand.
+        """
+        return self.bound is not None and self.bound <= self.resolution
+
+    @property
+    def label(self) -> str:
+        """Name in tables: the method, and the comparison where it is not the usual one."""
+        known = METHODS.get(self.method)
+        usual = known is None or self.comparison == known.compared_by(self.metric)
+        return self.method if usual else f"{self.method}:{self.comparison}"
 
     def apply_queries(self, queries: Float[Array, "m d"]) -> Float[Array, "m e"]:
         """Return the queries after closing, shape (m, e); checks the input first."""
@@ -77,22 +102,24 @@ class Closure:
 
     def check_metric(self, metric: str) -> None:
         """Raise a ClosureError if decisions are taken under another metric than the fitted one."""
-        if metric != self.metric:
+        if as_metric(metric) != self.metric:
             raise ClosureError(
                 f"this closure was fitted for metric {self.metric!r} and is used under {metric!r}; "
                 f"fit it again with metric={metric!r}"
             )
 
     def then(self, other: Closure) -> Closure:
-        """Return the closure that applies this one first; exact only if both are."""
+        """Return the closure that applies this one first; the bounds of both add up."""
         other.check_metric(self.comparison)
+        known = self.bound is not None and other.bound is not None
         return replace(
             self,
             method=f"{self.method}+{other.method}",
             queries=self.queries.then(other.queries),
             gallery=self.gallery.then(other.gallery),
             comparison=other.comparison,
-            exact=self.exact and other.exact,
+            bound=self.bound + other.bound / self.gain if known else None,  # type: ignore[operator]
+            gain=self.gain * other.gain,
             alpha=None,
             n_components=None,
         )

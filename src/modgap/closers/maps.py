@@ -116,6 +116,9 @@ class AffineMap:
     def __call__(self, rows: Float[Array, "... d"]) -> Float[Array, "... e"]:
         """Return the mapped rows; library, device and dtype follow the input, which is not changed.
 
+        Half floats come back as float32: rounded to halves again after the map, rows that were a
+        hair apart would change places. Cast the result to store halves.
+
         Raises
         ------
         ClosureError
@@ -129,16 +132,15 @@ class AffineMap:
                 f"this map was fitted for embeddings of dimension {self.width}; "
                 f"got rows of dimension {rows.shape[-1]}"
             )
-        if self.is_identity:
-            return rows
-        xp = namespace(rows)
         out = working_float(rows)
+        if self.is_identity:
+            return out
         if self.normalize_input:
             out = normalize_rows(out)
         out = self._affine(out)
         if self.normalize_output:
             out = normalize_rows(out)
-        return xp.astype(out, rows.dtype, copy=False)
+        return out
 
     def stream(self, blocks: Iterable[Array]) -> Iterator[Array]:
         """Yield the mapped blocks one by one."""
@@ -181,10 +183,16 @@ class AffineMap:
         )
 
     def _affine(self, rows: Array) -> Array:
-        """Multiply once or twice, whichever is cheaper, and add everything constant in one go."""
+        """Multiply once or twice, whichever is cheaper, and add everything constant in one go.
+
+        The centre goes first where a product follows: far from the origin its digits would be lost.
+        """
         if all(getattr(self, part) is None for part in PARTS):
             return rows
         offset = self._like("offset", self.offset, rows)
+        if self.center is not None and self.left is not None:
+            rows = rows - self._like("center", self.center, rows)
+            offset = self._like("shift", self._shift, rows)
         if self.left is None:
             return (rows if self.scale is None else self._scaled(rows)) + offset
         xp = namespace(rows)
@@ -213,6 +221,10 @@ class AffineMap:
         if key not in self._casts:
             self._casts[key] = np.asarray(values, dtype=rows.dtype)
         return self._casts[key]
+
+    @cached_property
+    def _shift(self) -> np.ndarray:
+        return np.zeros(self.output_width) if self.shift is None else self.shift
 
     @cached_property
     def _scaled_right(self) -> np.ndarray:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
-from modgap._core.checks import check_choice
+from modgap.decisions.metric import INNER_PRODUCT, Metric, as_metric
 
-__all__ = ["METHODS", "Method", "known_method"]
+__all__ = ["METHODS", "Method"]
 
 
 @dataclass(frozen=True)
@@ -17,9 +18,15 @@ class Method:
     ----------
     name, summary : str
     takes : frozenset of str
-        Which of "alpha", "n_components", "side", "reduce", "scale" it knows.
+        Which of "alpha", "n_components", "side", "reduce", "scale", "compare" it knows.
     needs : {"moments", "rows", "pairs"}
         What it is fitted from.
+    held_out : bool
+        Whether the queries that it was fitted to may not judge it: it may change answers.
+    moves_off_sphere : bool
+        Whether unit rows leave the sphere, so that their cosines are compared as inner products.
+    comparison : str, optional
+        The one way in which its mapped rows can be compared.
     source : str
         Key in docs/references.bib.
     """
@@ -27,64 +34,78 @@ class Method:
     name: str
     summary: str
     takes: frozenset[str]
-    needs: str
-    source: str
+    needs: str = "moments"
+    source: str = ""
+    held_out: bool = False
+    moves_off_sphere: bool = False
+    comparison: str | None = None
+
+    def compared_by(self, metric: Metric) -> Metric:
+        """Return how its mapped rows are compared unless another comparison is asked for."""
+        if self.comparison is not None:
+            return as_metric(self.comparison)
+        if self.moves_off_sphere and metric.needs_directions:
+            return INNER_PRODUCT
+        return metric
 
 
-def _method(
-    name: str, summary: str, takes: str = "", needs: str = "moments", source: str = ""
-) -> Method:
-    return Method(name, summary, frozenset(takes.split()), needs, source)
+def _exact(name: str, summary: str, *, takes: str = "", **more: Any) -> Method:
+    """Return a closer that keeps every decision, given all of the gallery's components."""
+    return Method(name, summary, frozenset(takes.split()), moves_off_sphere=True, **more)
+
+
+def _approximate(name: str, summary: str, *, takes: str = "", **more: Any) -> Method:
+    return Method(name, summary, frozenset(takes.split()), held_out=True, **more)
 
 
 METHODS: dict[str, Method] = {
     m.name: m
     for m in (
-        _method("none", "leave both sides as they are"),
-        _method("recenter", "subtract the gallery's mean from both sides"),
-        _method(
+        Method("none", "leave both sides as they are", frozenset({"compare"})),
+        _exact("recenter", "subtract the gallery's mean from both sides", takes="compare"),
+        _exact(
             "orthogonal",
             "move one side along the part of the gap that is orthogonal to the gallery",
-            takes="alpha n_components side",
+            takes="alpha n_components side compare",
             source="chowers2026gap",
         ),
-        _method(
+        _exact(
             "affine",
             "project the queries onto the affine hull of the gallery",
-            takes="alpha n_components reduce",
+            takes="alpha n_components reduce compare",
         ),
-        _method(
+        _exact(
             "scaled",
             "project as affine does, and push the queries away from the sphere's centre",
             takes="n_components reduce scale",
-            needs="rows",
+            comparison="euclidean",
         ),
-        _method(
+        _approximate(
             "mean-shift",
             "move both sides half the gap towards each other and renormalise",
             takes="alpha",
             source="liang2022mind",
         ),
-        _method(
+        _approximate(
             "center",
             "subtract each modality's own mean and renormalise",
             takes="alpha",
             source="grclip2025",
         ),
-        _method("standardize", "z-score each modality and renormalise"),
-        _method(
+        _approximate("standardize", "z-score each modality and renormalise"),
+        _approximate(
             "realign",
             "give the gallery the mean and the total variance of the queries on the sphere",
             needs="rows",
             source="yu2026realign",
         ),
-        _method(
+        _approximate(
             "procrustes",
             "centre each modality and rotate the queries onto their partners",
             needs="pairs",
             source="schonemann1966",
         ),
-        _method(
+        _approximate(
             "erase",
             "remove the direction that tells the modalities apart, with the least change (LEACE)",
             takes="alpha",
@@ -92,8 +113,3 @@ METHODS: dict[str, Method] = {
         ),
     )
 }
-
-
-def known_method(method: str) -> Method:
-    """Return the method of this name."""
-    return METHODS[check_choice(method, "method", tuple(METHODS))]

@@ -1,0 +1,197 @@
+"""What closers are fitted from: two clouds' statistics, made once and shared by all of them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from modgap._core.arrays import (
+    Array,
+    Float,
+    as_float64,
+    block_slices,
+    dtype_eps,
+    namespace,
+    row_norms,
+    to_numpy,
+    working_float,
+)
+from modgap._core.checks import check_clouds
+from modgap._core.moments import Moments, PrincipalAxes
+from modgap.decisions.metric import Metric
+from modgap.errors import ArgumentError, ShapeError
+
+__all__ = ["Statistics"]
+
+#: Share of the lengths below which two scores count as one in float64: what fitted axes can hold.
+_TIE = 1e-10
+
+
+@dataclass(frozen=True, eq=False)
+class Statistics:
+    """Moments of two clouds as a metric sees them, and their rows where these are at hand.
+
+    Attributes
+    ----------
+    metric : Metric
+    gallery : Moments
+        Of the prepared rows (by cosine of unit length), products in float64.
+    query_moments : Moments or None
+        Given for clouds that were streamed; made from the rows when first needed otherwise.
+    query_rows, gallery_rows : array or None
+        Prepared rows.
+    eps : float
+        Rounding unit of the products that decide: that of float32 for rows stored in halves.
+    """
+
+    metric: Metric
+    gallery: Moments
+    query_moments: Moments | None = None
+    query_rows: Array | None = None
+    gallery_rows: Array | None = None
+    eps: float = float(np.finfo(np.float64).eps)
+
+    @classmethod
+    def of_rows(
+        cls, queries: Float[Array, "m d"], gallery: Float[Array, "n d"], metric: Metric
+    ) -> Statistics:
+        """Return the statistics of two clouds; checks both. Cost: n d^2, and m d^2 when asked for.
+
+        Raises
+        ------
+        DataError, ShapeError
+            The clouds do not fit together, hold NaN, or have rows without a direction.
+        """
+        queries, gallery = check_clouds(queries, gallery, zero_rows=not metric.needs_directions)
+        rows = metric.prepare(gallery)
+        moments = Moments.from_rows(rows, precision="float64")
+        return cls(
+            metric,
+            replace(moments, eps=max(moments.eps, dtype_eps(gallery))),
+            None,
+            metric.prepare(queries),
+            rows,
+            _deciding_eps(max(dtype_eps(queries), dtype_eps(gallery))),
+        )
+
+    @classmethod
+    def of_moments(cls, queries: Moments, gallery: Moments, metric: Metric) -> Statistics:
+        """Return the statistics of two clouds that were streamed.
+
+        Raises
+        ------
+        ShapeError
+            The moments have different widths.
+        """
+        if queries.width != gallery.width:
+            raise ShapeError(
+                "`queries` and `gallery` must share the embedding dimension d; got "
+                f"{queries.width} and {gallery.width}"
+            )
+        eps = _deciding_eps(max(queries.eps, gallery.eps))
+        return cls(metric, gallery, query_moments=queries, eps=eps)
+
+    @property
+    def width(self) -> int:
+        """Embedding dimension d."""
+        return self.gallery.width
+
+    @cached_property
+    def queries(self) -> Moments:
+        """Moments of the prepared queries."""
+        if self.query_moments is not None:
+            return self.query_moments
+        return Moments.from_rows(self.query_rows, precision="float64")
+
+    @cached_property
+    def query_count(self) -> int:
+        """Number of queries, m."""
+        return self._query_summary[0]
+
+    @cached_property
+    def query_mean(self) -> np.ndarray:
+        """Mean of the prepared queries, shape (d,); no scatter is made for it."""
+        return self._query_summary[1]
+
+    @cached_property
+    def gallery_mean(self) -> np.ndarray:
+        """Mean of the prepared gallery, shape (d,)."""
+        return to_numpy(self.gallery.mean)
+
+    @cached_property
+    def gap(self) -> np.ndarray:
+        """The gap: mean of the queries minus that of the gallery, shape (d,)."""
+        gap: np.ndarray = self.query_mean - self.gallery_mean
+        return gap
+
+    @cached_property
+    def axes(self) -> PrincipalAxes:
+        """Principal axes of the gallery, all d of them, on the host."""
+        full = self.gallery.full_axes
+        return PrincipalAxes(to_numpy(full.variances), to_numpy(full.axes), full.rank)
+
+    @cached_property
+    def query_reach(self) -> float:
+        """Length of the longest query: by distance from the gallery's mean, else from the origin."""
+        return self._query_summary[2]
+
+    @cached_property
+    def resolution(self) -> float:
+        """Differences of scores below this are ties: products of these rows cannot tell them apart.
+
+        A product of d terms in arithmetic of unit roundoff u is off by about sqrt(d) u |y||x| (Higham
+        & Mary, 2019); only differences of items count, which the gallery's radius bounds. Scores are
+        y.x, by distance y.x - |x|^2 / 2.
+        """
+        relative = max(math.sqrt(self.width) * self.eps / 2, _TIE)
+        return 2 * relative * self.query_reach * self.gallery.radius
+
+    @cached_property
+    def _query_summary(self) -> tuple[int, np.ndarray, float]:
+        """Count, mean and reach, in one pass over the rows where there are any."""
+        rows, moments = self.query_rows, self.query_moments
+        if moments is not None or rows is None:
+            moments = self.queries
+            mean = to_numpy(moments.mean)
+            reach = moments.longest
+            if self.metric.is_distance:
+                reach = moments.radius + float(np.linalg.norm(mean - self.gallery_mean))
+            return moments.count, mean, reach
+        xp = namespace(rows)
+        total, reach = np.zeros(self.width), 0.0
+        origin = self.gallery.mean if self.metric.is_distance else 0.0 * self.gallery.mean
+        for part in block_slices(*rows.shape):
+            block = as_float64(rows[part, :])
+            total = total + to_numpy(xp.sum(block, axis=0))
+            reach = max(reach, float(xp.max(row_norms(block - origin))))
+        return int(rows.shape[0]), total / rows.shape[0], reach
+
+    def need_rows(self, method: str) -> tuple[Array, Array]:
+        """Return the prepared rows of both clouds.
+
+        Raises
+        ------
+        ArgumentError
+            There are moments only.
+        """
+        if self.query_rows is None or self.gallery_rows is None:
+            raise ArgumentError(
+                f"`{method}` is fitted from rows, not moments; call closers.fit with both clouds"
+            )
+        return self.query_rows, self.gallery_rows
+
+
+def _deciding_eps(stored: float) -> float:
+    """Return the rounding unit of products of rows that are stored with this one."""
+    return min(stored, float(np.finfo(np.float32).eps))
+
+
+def longest_row(rows: Array) -> float:
+    """Return the length of the longest row."""
+    xp = namespace(rows)
+    return max(
+        float(xp.max(row_norms(working_float(rows[part, :])))) for part in block_slices(*rows.shape)
+    )

@@ -12,15 +12,12 @@ from modgap._core.checks import check_choice, check_components, check_number
 from modgap.closers.closure import Closure
 from modgap.closers.maps import AffineMap
 from modgap.closers.registry import METHODS, Method
-from modgap.closers.statistics import Statistics
+from modgap.closers.statistics import FAR, Statistics
 from modgap.decisions.metric import Metric, as_metric
 from modgap.errors import ArgumentError
 
 #: How far `scaled` pushes the queries: most of what an infinite scale would give (docs/theory.md).
 DEFAULT_SCALE = 4.0
-#: A common offset that is longer than so many radii of the gallery is taken off before a product,
-#: in a pass of its own: folded into the constant it would cost the product its last digits.
-_FAR = 4.0
 
 
 @dataclass(frozen=True)
@@ -53,7 +50,8 @@ class Setting:
         if center is None:
             return AffineMap(self.width, normalize_input=unit, **parts)
         whole = AffineMap(self.width, center=center, normalize_input=unit, **parts)
-        if np.linalg.norm(center) > _FAR * self.stats.gallery.radius:
+        # Far away the centre goes first, in a pass of its own, lest the product lose its last digits.
+        if np.linalg.norm(center) > FAR * self.stats.gallery.radius:
             return whole
         return AffineMap(self.width, normalize_input=unit, **{**parts, "shift": whole.offset})
 
@@ -197,13 +195,13 @@ def bound_of(
     y, x = stretch * stats.query_reach, gallery.radius
     off_y, off_x = u * y, u * x
     offset = float(np.linalg.norm(s.mean))
-    folded = 0.0 if offset > _FAR * x else offset
+    folded = 0.0 if offset > FAR * x else offset
     if query_product:
         off_y += 2 * u * stretch * (stats.query_reach + folded)
     if gallery_product:
         off_x += 2 * u * (x + folded)
-    if metric.needs_directions:  # scaling to unit length rounds once more
-        off_y, off_x = off_y + 2 * u * stretch, off_x + 2 * u
+    if metric.needs_directions:  # scaling to unit length rounds the entries, and an item's length
+        off_y, off_x = off_y + u * stretch, off_x + 2 * u
     rounding = 2 * (y * off_x + x * off_y + off_x * off_y) / gain
     return dropped + off_sphere + rounding
 

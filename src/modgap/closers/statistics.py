@@ -28,6 +28,8 @@ __all__ = ["Statistics"]
 
 #: Share of the lengths below which two scores count as one in float64: what fitted axes can hold.
 _TIE = 1e-10
+#: A common offset longer than so many radii of the gallery is far: it costs products their digits.
+FAR = 4.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,11 +145,14 @@ class Statistics:
         """Differences of scores below this are ties: products of these rows cannot tell them apart.
 
         A product of d terms in arithmetic of unit roundoff u is off by about sqrt(d) u |y||x| (Higham
-        & Mary, 2019); only differences of items count, which the gallery's radius bounds. Scores are
-        y.x, by distance y.x - |x|^2 / 2.
+        & Mary, 2019). Only differences of items count, so far from the origin no more than a few radii
+        of the gallery stand for |x|. Scores are y.x, by distance y.x - |x|^2 / 2.
         """
         relative = max(math.sqrt(self.width) * self.eps / 2, _TIE)
-        return 2 * relative * self.query_reach * self.gallery.radius
+        near = self.gallery.radius
+        if not self.metric.is_distance:
+            near = min(self.gallery.longest, FAR * near)
+        return 2 * relative * self.query_reach * near
 
     @cached_property
     def _query_summary(self) -> tuple[int, np.ndarray, float]:

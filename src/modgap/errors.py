@@ -29,5 +29,9 @@ class MissingExtraError(ModgapError, ImportError):
     """An optional package is not installed; the message holds the pip command."""
 
 
+class SimulationWarning(UserWarning):
+    """A simulation ran, but with settings that its theory does not cover."""
+
+
 class ClosureWarning(UserWarning):
     """A closer ran, but there was little or nothing that it could close."""

@@ -192,7 +192,7 @@ class TestAgainstDefinitions:
         whole = [function(*clouds, **options) for function in functions]
         loss = theory.contrastive_loss(*clouds, **options)
         request.getfixturevalue("small_blocks")
-        pair = _scores.prepare(*clouds, **options)
+        pair = _scores.checked_scores(*clouds, **options)
         assert len(list(_scores.logit_blocks(pair))) == 3
         for function, expected in zip(functions, whole, strict=True):
             found = function(*clouds, **options)

@@ -1,5 +1,7 @@
 """Theorem 3.4, the projection, and the scaling beyond it: numbers against an own quadrature."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import integrate, stats
@@ -7,7 +9,7 @@ from scipy import integrate, stats
 from modgap._core.arrays import to_numpy
 from modgap.decisions.neighbors import nearest
 from modgap.paper import theory
-from modgap.paper.theory import stability
+from modgap.paper.theory._tasks import NoisyTask
 
 
 def win_by_quadrature(query, gallery, target, sigma, metric="euclidean"):
@@ -37,13 +39,13 @@ def win_by_quadrature(query, gallery, target, sigma, metric="euclidean"):
 @pytest.fixture
 def host_integral(monkeypatch):
     """The exact integral on the host, so that what is tested here is the code around it."""
-    integral = stability.stabilities
+    integral = NoisyTask.stability
 
-    def on_host(moved, gallery, targets, sigma, metric):
+    def on_host(self, moved, targets):
         moved = [to_numpy(rows) for rows in moved]
-        return integral(moved, to_numpy(gallery), to_numpy(targets), sigma, metric)
+        return integral(replace(self, gallery=to_numpy(self.gallery)), moved, to_numpy(targets))
 
-    monkeypatch.setattr(stability, "stabilities", on_host)
+    monkeypatch.setattr(NoisyTask, "stability", on_host)
 
 
 @pytest.fixture

@@ -7,6 +7,14 @@ is the setting of the theorems in `modgap.paper.theory`, and of figures 3 to 6 o
 from modgap.paper.dynamics.descent import descend, simulate
 from modgap.paper.dynamics.settings import PAPER_RUN, Simulation
 from modgap.paper.dynamics.starts import initial_clouds
-from modgap.paper.dynamics.trajectory import Trajectory
+from modgap.paper.dynamics.trajectory import Snapshot, Trajectory
 
-__all__ = ["PAPER_RUN", "Simulation", "Trajectory", "descend", "initial_clouds", "simulate"]
+__all__ = [
+    "PAPER_RUN",
+    "Simulation",
+    "Snapshot",
+    "Trajectory",
+    "descend",
+    "initial_clouds",
+    "simulate",
+]

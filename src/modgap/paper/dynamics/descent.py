@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
@@ -22,18 +23,18 @@ from modgap._core.arrays import (
 )
 from modgap._core.checks import check_paired
 from modgap.decisions.neighbors import nearest
-from modgap.errors import ArgumentError
+from modgap.errors import ArgumentError, SimulationWarning
 from modgap.paper.dynamics.settings import Simulation, checked
 from modgap.paper.dynamics.starts import initial_clouds
-from modgap.paper.dynamics.trajectory import RECORDED, Trajectory, geometry
-from modgap.paper.theory._scores import Pair, prepare
-from modgap.paper.theory.losses import (
+from modgap.paper.dynamics.trajectory import RECORDED, Snapshot, Trajectory, geometry
+from modgap.paper.theory._scores import Pair, prepare, theory_metric
+from modgap.paper.theory.contrastive import (
     ContrastiveGradient,
-    SigmoidGradient,
     contrastive_gradient_of,
-    sigmoid_gradient_of,
     softmax_sums_of,
 )
+from modgap.paper.theory.sigmoid import SigmoidGradient, sigmoid_gradient_of
+from modgap.paper.theory.training import mode_rates
 
 #: Called with (steps done, steps in all) whenever a record is taken.
 Progress = Callable[[int, int], None]
@@ -53,8 +54,32 @@ class _State:
     log_temperature: float
     bias: float
 
+    def clouds(self) -> tuple[Array, Array]:
+        """Return both clouds whole."""
+        return _whole(self.x), _whole(self.y)
 
-def simulate(settings: Simulation | None = None, progress: Progress | None = None) -> Trajectory:
+    def snapshot(self, step: int) -> Snapshot:
+        """Return both clouds in the order in which they were given."""
+        x, y = self.clouds()
+        back = asarray_like(np.argsort(self.order), x)
+        xp = namespace(x)
+        return Snapshot(step, xp.take(x, back, axis=0), xp.take(y, back, axis=0))
+
+
+@dataclass
+class _Log:
+    """What a descent leaves on its way."""
+
+    records: list[dict[str, float]]
+    snapshots: list[Snapshot]
+
+
+def simulate(
+    settings: Simulation | None = None,
+    progress: Progress | None = None,
+    *,
+    snapshots: Collection[int] = (),
+) -> Trajectory:
     """Return the trajectory of gradient descent from the settings' own start.
 
     Parameters
@@ -63,11 +88,18 @@ def simulate(settings: Simulation | None = None, progress: Progress | None = Non
         The defaults if not given.
     progress : callable, optional
         Called with (steps done, steps in all) at every record.
+    snapshots : collection of int
+        Steps after which to keep both clouds as well.
 
     Raises
     ------
     ArgumentError
         A setting is outside its range, or the descent diverges: the message says at which step.
+
+    Warns
+    -----
+    SimulationWarning
+        The rate is so large that tight clusters overshoot along the gap: see `mode_rates`.
 
     Notes
     -----
@@ -80,7 +112,7 @@ def simulate(settings: Simulation | None = None, progress: Progress | None = Non
     ([0, 100, 200], True)
     """
     settings = Simulation() if settings is None else settings
-    return descend(*initial_clouds(settings), settings, progress)
+    return descend(*initial_clouds(settings), settings, progress, snapshots=snapshots)
 
 
 def descend(
@@ -88,6 +120,8 @@ def descend(
     y: Float[Array, "n d"],
     settings: Simulation | None = None,
     progress: Progress | None = None,
+    *,
+    snapshots: Collection[int] = (),
 ) -> Trajectory:
     """Return the trajectory of gradient descent from given clouds, on their device, in their dtype.
 
@@ -102,6 +136,8 @@ def descend(
     settings : Simulation, optional
     progress : callable, optional
         Called with (steps done, steps in all) at every record.
+    snapshots : collection of int
+        Steps after which to keep both clouds as well.
 
     Raises
     ------
@@ -109,6 +145,11 @@ def descend(
         The clouds do not pair row by row, are not finite, or have a row of zeros on the sphere.
     ArgumentError
         A setting is outside its range, or the descent diverges.
+
+    Warns
+    -----
+    SimulationWarning
+        As in `simulate`.
 
     Examples
     --------
@@ -123,14 +164,40 @@ def descend(
     x, y = working_float(x), working_float(y)
     if settings.sphere:
         x, y = normalize_rows(x), normalize_rows(y)
+    _warn_of_long_steps(x, y, settings)
     order = np.arange(x.shape[0])
     state = _State((x,), (y,), order, math.log(settings.temperature), settings.bias)
     with np.errstate(over="ignore", invalid="ignore"):  # a diverging loss is an error of its own
-        return _descend(state, settings, progress)
+        return _descend(state, settings, progress, frozenset(snapshots))
 
 
-def _descend(state: _State, settings: Simulation, progress: Progress | None) -> Trajectory:
-    records: list[dict[str, float]] = []
+def _warn_of_long_steps(x: Array, y: Array, settings: Simulation) -> None:
+    """Warn where the first steps overshoot along the gap; the theory covers distances alone."""
+    if settings.loss != "softmax" or not (
+        settings.sphere or theory_metric(settings.metric).is_distance
+    ):
+        return
+    # on the sphere inner products at t are squared distances at 2 t
+    temperature = settings.temperature * (
+        1.0 if theory_metric(settings.metric).is_distance else 2.0
+    )
+    xp = namespace(x)
+    gap = float(xp.linalg.vector_norm(xp.mean(y, axis=0) - xp.mean(x, axis=0)))
+    largest = mode_rates(gap, temperature=temperature, n=1).largest_step
+    if settings.rate > largest:
+        warnings.warn(
+            f"`rate` {settings.rate:g} is above {largest:.2g}, beyond which tight clusters with a gap "
+            f"of {gap:.3g} overshoot along it at temperature {settings.temperature:g}; lower it, or "
+            "raise `temperature`",
+            SimulationWarning,
+            stacklevel=3,
+        )
+
+
+def _descend(
+    state: _State, settings: Simulation, progress: Progress | None, kept: frozenset[int]
+) -> Trajectory:
+    log = _Log([], [])
     rng = np.random.default_rng((settings.seed, 1))
     rows = state.order.shape[0]
     batches = 1 if settings.batch is None else math.ceil(rows / settings.batch)
@@ -145,12 +212,14 @@ def _descend(state: _State, settings: Simulation, progress: Progress | None) -> 
                 f"{step}; lower it"
             )
         if step % settings.record_every == 0 or step == settings.steps:
-            records.append({"step": step, **_record(state, gradient, settings)})
+            log.records.append({"step": step, **_record(state, gradient, settings)})
             if progress is not None:
                 progress(step, settings.steps)
+        if step in kept:
+            log.snapshots.append(state.snapshot(step))
         if step < settings.steps:
             state = _updated(state, batch, gradient, settings)
-    return _trajectory(settings, records, state)
+    return _trajectory(settings, log, state.snapshot(settings.steps))
 
 
 def _gradient(
@@ -164,7 +233,8 @@ def _gradient(
 
 def _pair(x: Array, y: Array, state: _State, settings: Simulation) -> Pair:
     temperature = math.exp(state.log_temperature)
-    return prepare(x, y, temperature=temperature, metric=settings.metric, sphere=settings.sphere)
+    metric = theory_metric(settings.metric)
+    return prepare(x, y, temperature=temperature, metric=metric, sphere=settings.sphere)
 
 
 def _updated(
@@ -191,7 +261,7 @@ def _updated(
 
 def _shuffled(state: _State, batches: int, rng: np.random.Generator) -> _State:
     """Return the state with its pairs in a new order, cut into batches of nearly equal length."""
-    x, y = _whole(state.x), _whole(state.y)
+    x, y = state.clouds()
     xp = namespace(x)
     shuffle = rng.permutation(state.order.shape[0])
     index = asarray_like(shuffle, x)
@@ -214,7 +284,7 @@ def _record(
     state: _State, gradient: ContrastiveGradient | SigmoidGradient, settings: Simulation
 ) -> dict[str, float]:
     """Return every figure of one record; reuses the step's gradient where it saw all pairs."""
-    x, y = _whole(state.x), _whole(state.y)
+    x, y = state.clouds()
     xp = namespace(x)
     if len(state.x) > 1:
         gradient = _gradient(x, y, state, settings)
@@ -246,17 +316,16 @@ def _record(
     return found
 
 
-def _trajectory(settings: Simulation, records: list[dict[str, float]], state: _State) -> Trajectory:
+def _trajectory(settings: Simulation, log: _Log, last: Snapshot) -> Trajectory:
+    records = log.records
     columns: dict[str, Any] = {
         name: np.asarray([record[name] for record in records]) if name in records[0] else None
         for name in RECORDED
     }
-    x, y = _whole(state.x), _whole(state.y)
-    back = asarray_like(np.argsort(state.order), x)
-    xp = namespace(x)
     return Trajectory(
         settings=settings,
-        final_x=xp.take(x, back, axis=0),
-        final_y=xp.take(y, back, axis=0),
+        final_x=last.x,
+        final_y=last.y,
+        snapshots=tuple(log.snapshots),
         **columns,
     )

@@ -14,6 +14,15 @@ from modgap.paper.dynamics.settings import Simulation
 
 
 @dataclass(frozen=True)
+class Snapshot:
+    """Both clouds (n, d) after some steps, rows in the order in which they were given."""
+
+    step: int
+    x: Array
+    y: Array
+
+
+@dataclass(frozen=True)
 class Trajectory:
     """A simulation's records, one entry per record step, and the embeddings that it ended with.
 
@@ -42,6 +51,8 @@ class Trajectory:
     stability : array (k,), optional
         Mean probability that the nearest x of a y stays under Gaussian noise `sigma` on all x.
     final_x, final_y : array (n, d)
+    snapshots : tuple of Snapshot
+        The clouds on the way, at the steps that were asked for.
     """
 
     settings: Simulation
@@ -63,6 +74,7 @@ class Trajectory:
     stability: np.ndarray | None
     final_x: Array
     final_y: Array
+    snapshots: tuple[Snapshot, ...] = ()
 
     def to_dict(self, *, embeddings: bool = False) -> dict[str, Any]:
         """Return settings and records as plain lists for JSON; figures that are NaN are None.
@@ -83,7 +95,9 @@ class Trajectory:
 
 #: Fields of a trajectory that hold one figure per record.
 RECORDED = tuple(
-    f.name for f in fields(Trajectory) if f.name not in ("settings", "final_x", "final_y")
+    f.name
+    for f in fields(Trajectory)
+    if f.name not in ("settings", "final_x", "final_y", "snapshots")
 )
 
 

@@ -1,10 +1,25 @@
 """The theory as functions: losses and gradients, the theorems on training, those on decisions.
 
-`losses` has the contrastive and the sigmoid loss. `training` and `freezing` say what descent on
-them does to the gap, `geometry` and `stability` what the gap does to decisions. docs/theory.md
+`contrastive` and `sigmoid` are the losses. `training` and `freezing` say what descent on them does
+to the gap, `geometry`, `distance` and `scaling` what the gap does to decisions. docs/theory.md
 derives every constant.
 """
 
+from modgap.paper.theory.contrastive import (
+    ContrastiveGradient,
+    SoftmaxMatrices,
+    SoftmaxSums,
+    contrastive_gradient,
+    contrastive_loss,
+    softmax_matrices,
+    softmax_sums,
+)
+from modgap.paper.theory.distance import (
+    ProjectionStability,
+    StabilityByDistance,
+    projection_stability,
+    stability_by_distance,
+)
 from modgap.paper.theory.freezing import FrozenDirection, SpherePull, frozen_direction, sphere_pull
 from modgap.paper.theory.geometry import (
     DecisionInvariance,
@@ -13,26 +28,8 @@ from modgap.paper.theory.geometry import (
     decision_invariance,
     gap_orthogonality,
 )
-from modgap.paper.theory.losses import (
-    ContrastiveGradient,
-    SigmoidGradient,
-    SoftmaxMatrices,
-    SoftmaxSums,
-    contrastive_gradient,
-    contrastive_loss,
-    sigmoid_gradient,
-    sigmoid_loss,
-    softmax_matrices,
-    softmax_sums,
-)
-from modgap.paper.theory.stability import (
-    ProjectionStability,
-    ScalingStability,
-    StabilityByDistance,
-    projection_stability,
-    scaling_stability,
-    stability_by_distance,
-)
+from modgap.paper.theory.scaling import ScalingStability, scaling_stability
+from modgap.paper.theory.sigmoid import SigmoidGradient, sigmoid_gradient, sigmoid_loss
 from modgap.paper.theory.training import (
     GapDrift,
     ModeRates,

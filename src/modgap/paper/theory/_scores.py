@@ -1,6 +1,6 @@
 """Blocks of logits of two paired clouds, and the way back from logit weights to embeddings.
 
-Unchecked: the public functions of `losses` check the input, `dynamics` calls this once per step.
+`checked_scores` is for public functions; the rest is unchecked, `dynamics` calls it once per step.
 """
 
 from __future__ import annotations
@@ -10,25 +10,46 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from modgap._core.arrays import Array, block_slices, namespace, row_norms, working_float
+from modgap._core.checks import check_number, check_paired
+from modgap.decisions.metric import EUCLIDEAN, INNER_PRODUCT, Metric, as_metric
+from modgap.errors import ArgumentError
 
 __all__ = [
-    "METRICS",
     "Accumulated",
     "BlockSource",
     "Pair",
     "accumulate",
+    "checked_scores",
     "log_normalizers",
     "logit_blocks",
     "prepare",
     "replayed",
+    "theory_metric",
     "true_logits",
 ]
 
 #: Makes the blocks of logits anew for every pass: (rows of x, their logits against all of y).
 BlockSource: TypeAlias = Callable[[], Iterator[tuple[slice, Array]]]
 
-#: How the two clouds may be compared; cosine is the inner product on the sphere.
-METRICS = ("euclidean", "ip")
+
+def theory_metric(name: str) -> Metric:
+    """Return the metric of a name; cosine is the inner product on the sphere, and asked for so."""
+    metric = as_metric(name)
+    if metric.needs_directions:
+        raise ArgumentError(
+            f"`metric` must be one of {EUCLIDEAN}, {INNER_PRODUCT}; got {name!r}: scale the rows to "
+            "unit length (sphere=True for losses) and compare them by inner product"
+        )
+    return metric
+
+
+@dataclass(frozen=True)
+class Side:
+    """One cloud of a pair, the other one, and the lengths of its rows before they were scaled."""
+
+    own: Array
+    other: Array
+    norms: Array | None
 
 
 @dataclass(frozen=True)
@@ -42,7 +63,7 @@ class Pair:
         where the metric does not mind (squared distances then lose no digits to an offset).
     x_norms, y_norms : array (n, 1), optional
         Lengths of the rows before they were scaled; there on the sphere alone.
-    metric : {"euclidean", "ip"}
+    metric : Metric
     temperature : float
     """
 
@@ -50,13 +71,18 @@ class Pair:
     y: Array
     x_norms: Array | None
     y_norms: Array | None
-    metric: str
+    metric: Metric
     temperature: float
 
     @property
     def rows(self) -> int:
         """Number of pairs n."""
         return int(self.x.shape[0])
+
+    @property
+    def sides(self) -> tuple[Side, Side]:
+        """The two clouds, x first."""
+        return Side(self.x, self.y, self.x_norms), Side(self.y, self.x, self.y_norms)
 
 
 @dataclass(frozen=True)
@@ -74,7 +100,14 @@ class Accumulated:
     logits: float
 
 
-def prepare(x: Array, y: Array, *, temperature: float, metric: str, sphere: bool) -> Pair:
+def checked_scores(x: Array, y: Array, *, temperature: float, metric: str, sphere: bool) -> Pair:
+    """Return the pair of two clouds of the caller's."""
+    x, y = check_paired(x, y, names=("x", "y"), zero_rows=not sphere)
+    temperature = check_number(temperature, "temperature", low=0.0, open_low=True)
+    return prepare(x, y, temperature=temperature, metric=theory_metric(metric), sphere=bool(sphere))
+
+
+def prepare(x: Array, y: Array, *, temperature: float, metric: Metric, sphere: bool) -> Pair:
     """Return the pair of clouds in one floating dtype, scaled or moved as the metric allows."""
     xp = namespace(x, y)
     x, y = working_float(x), working_float(y)
@@ -83,7 +116,7 @@ def prepare(x: Array, y: Array, *, temperature: float, metric: str, sphere: bool
     if sphere:
         x_norms, y_norms = (xp.expand_dims(row_norms(rows), axis=-1) for rows in (x, y))
         return Pair(x / x_norms, y / y_norms, x_norms, y_norms, metric, temperature)
-    if metric == "euclidean":
+    if metric.is_distance:
         pivot = xp.mean(x, axis=0)
         x, y = x - pivot, y - pivot
     return Pair(x, y, None, None, metric, temperature)
@@ -92,22 +125,22 @@ def prepare(x: Array, y: Array, *, temperature: float, metric: str, sphere: bool
 def true_logits(pair: Pair) -> Array:
     """Return the logits of the true pairs, shape (n,), without the matrix."""
     xp = namespace(pair.x)
-    if pair.metric == "ip":
-        return xp.sum(pair.x * pair.y, axis=-1) / pair.temperature
-    return -xp.sum((pair.x - pair.y) ** 2, axis=-1) / pair.temperature
+    if pair.metric.is_distance:
+        return -xp.sum((pair.x - pair.y) ** 2, axis=-1) / pair.temperature
+    return xp.sum(pair.x * pair.y, axis=-1) / pair.temperature
 
 
 def logit_blocks(pair: Pair) -> Iterator[tuple[slice, Array]]:
     """Yield (rows of x, logits against all of y), O(block) memory. Cost: n^2 d in all."""
     xp = namespace(pair.x)
-    scale = (2.0 if pair.metric == "euclidean" else 1.0) / pair.temperature
+    scale = (2.0 if pair.metric.is_distance else 1.0) / pair.temperature
     right = (pair.y * scale).T
-    if pair.metric == "euclidean":
+    if pair.metric.is_distance:
         x_squares = xp.sum(pair.x**2, axis=-1)[:, None] / pair.temperature
         y_squares = xp.sum(pair.y**2, axis=-1)[None, :] / pair.temperature
     for rows in block_slices(pair.rows, pair.rows):
         logits = xp.matmul(pair.x[rows, :], right)
-        if pair.metric == "euclidean":
+        if pair.metric.is_distance:
             logits = logits - x_squares[rows, :] - y_squares
         yield rows, logits
 
@@ -164,31 +197,24 @@ def accumulate(
         logits_total += float(xp.sum(weights * logits))
     row_sums = x_sums[0] if len(x_sums) == 1 else xp.concat(x_sums)
     x_part = x_parts[0] if len(x_parts) == 1 else xp.concat(x_parts)
+    left, right = pair.sides
     return Accumulated(
-        x=_pull_back(pair, x_part, row_sums, pair.x, pair.y, pair.x_norms, diagonal),
-        y=_pull_back(pair, y_part, y_sums, pair.y, pair.x, pair.y_norms, diagonal),
+        x=_pull_back(pair, left, x_part, row_sums, diagonal),
+        y=_pull_back(pair, right, y_part, y_sums, diagonal),
         x_sums=row_sums,
         y_sums=y_sums,
         logits=logits_total - diagonal * float(xp.sum(true_logits(pair))),
     )
 
 
-def _pull_back(
-    pair: Pair,
-    weighted: Array,
-    sums: Array,
-    own: Array,
-    other: Array,
-    norms: Array | None,
-    diagonal: float,
-) -> Array:
+def _pull_back(pair: Pair, side: Side, weighted: Array, sums: Array, diagonal: float) -> Array:
     """Turn weighted sums of the other cloud into the gradient of one's own rows."""
-    xp = namespace(own)
-    gradient = weighted - diagonal * other
-    if pair.metric == "euclidean":
+    own, xp = side.own, namespace(side.own)
+    gradient = weighted - diagonal * side.other
+    if pair.metric.is_distance:
         gradient = 2.0 * (gradient - (sums - diagonal)[:, None] * own)
     gradient = gradient / (pair.rows * pair.temperature)
-    if norms is None:
+    if side.norms is None:
         return gradient
     radial = xp.sum(gradient * own, axis=-1, keepdims=True)
-    return (gradient - radial * own) / norms
+    return (gradient - radial * own) / side.norms

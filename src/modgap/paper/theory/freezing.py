@@ -5,11 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from modgap._core.arrays import Array, Float, as_float64, namespace
-from modgap._core.checks import check_array, check_choice, check_finite, check_number
+from modgap._core.checks import check_array, check_finite, check_number
+from modgap.decisions.metric import Metric
 from modgap.errors import ArgumentError, ShapeError
 from modgap.paper.theory._pairs import checked_pair, nonzero_gap
-from modgap.paper.theory._scores import METRICS, prepare
-from modgap.paper.theory.losses import SoftmaxSums, contrastive_gradient_of
+from modgap.paper.theory._scores import prepare, theory_metric
+from modgap.paper.theory.contrastive import (
+    ContrastiveGradient,
+    SoftmaxSums,
+    contrastive_gradient_of,
+)
 
 __all__ = ["FrozenDirection", "SpherePull", "frozen_direction", "sphere_pull"]
 
@@ -137,35 +142,23 @@ def frozen_direction(
     >>> check.sums.max_deviation < 1e-12, bool(abs(check.observed_y).max() < 1e-12)
     (True, True)
     """
-    x, y = checked_pair(x, y, sphere)
-    temperature = check_number(temperature, "temperature", low=0.0, open_low=True)
-    check_choice(metric, "metric", METRICS)
-    xp = namespace(x, y)
-    if direction is None:
-        direction = nonzero_gap(xp.mean(y, axis=0) - xp.mean(x, axis=0))
-    unit = _unit(direction, x)
-    pair = prepare(x, y, temperature=temperature, metric=metric, sphere=False)
-    gradient = contrastive_gradient_of(pair)
-    along = (xp.matmul(x, unit), xp.matmul(y, unit))
-    means = tuple(xp.mean(part) for part in along)
-    spreads = [float(xp.max(xp.abs(p - m))) for p, m in zip(along, means, strict=True)]
-    sums, n_t = gradient.sums, x.shape[0] * temperature
-    gap = means[1] - means[0]
-    if metric == "euclidean":
-        predicted = [2.0 * (sums.x - 1.0) * gap / n_t, 2.0 * (1.0 - sums.y) * gap / n_t]
+    found = _along(x, y, direction, temperature=temperature, metric=metric, sphere=sphere)
+    sums, gap = found.gradient.sums, found.y.mean - found.x.mean
+    if found.metric.is_distance:
+        masses = (2.0 * (sums.x - 1.0) * gap, 2.0 * (1.0 - sums.y) * gap)
     else:
-        predicted = [(sums.x - 1.0) * means[1] / n_t, (sums.y - 1.0) * means[0] / n_t]
-    observed, radial = [], []
-    for own, part, grad in ((x, along[0], gradient.x), (y, along[1], gradient.y)):
-        inward = -xp.sum(grad * own, axis=-1) * part if sphere else xp.zeros_like(part)
-        radial.append(inward)
-        observed.append(xp.matmul(grad, unit) + inward)
+        masses = ((sums.x - 1.0) * found.y.mean, (sums.y - 1.0) * found.x.mean)
+    predicted = [mass / found.scale for mass in masses]
+    sides = (found.x, found.y)
+    radial = [side.inward if sphere else 0.0 * side.inward for side in sides]
+    observed = [side.slope + inward for side, inward in zip(sides, radial, strict=True)]
+    xp = namespace(sums.x)
     misses = [o - p - r for o, p, r in zip(observed, predicted, radial, strict=True)]
     return FrozenDirection(
-        coordinate_x=float(means[0]),
-        coordinate_y=float(means[1]),
-        spread_x=spreads[0],
-        spread_y=spreads[1],
+        coordinate_x=found.x.mean,
+        coordinate_y=found.y.mean,
+        spread_x=found.x.spread,
+        spread_y=found.y.spread,
         sums=sums,
         predicted_x=predicted[0],
         predicted_y=predicted[1],
@@ -174,7 +167,7 @@ def frozen_direction(
         observed_x=observed[0],
         observed_y=observed[1],
         error=max(float(xp.max(xp.abs(miss))) for miss in misses),
-        bound=_spread_bound(sums, spreads, n_t, metric),
+        bound=_spread_bound(found),
     )
 
 
@@ -221,47 +214,115 @@ def sphere_pull(
     >>> round(pull.effective_temperature, 12), abs(pull.observed_x - pull.predicted_x) < 1e-12
     (0.78125, True)
     """
-    x, y = checked_pair(x, y, True)
+    found = _along(x, y, direction, temperature=temperature, metric=metric, sphere=True)
+    pull = found.gradient.log_temperature
+    room_x, room_y = (max(1.0 - side.mean**2, 1e-300) for side in (found.x, found.y))
+    return SpherePull(
+        coordinate_x=found.x.mean,
+        coordinate_y=found.y.mean,
+        spread=max(found.x.spread, found.y.spread),
+        effective_temperature=temperature / (room_x * room_y) ** 0.5,
+        log_temperature=pull,
+        predicted_x=pull * found.x.mean / room_x,
+        predicted_y=pull * found.y.mean / room_y,
+        observed_x=found.x.meridian_slope(),
+        observed_y=found.y.meridian_slope(),
+    )
+
+
+@dataclass(frozen=True)
+class _Side:
+    """One cloud along a unit direction u, and the gradient g there.
+
+    Attributes
+    ----------
+    along : array (n,)
+        u . x
+    mean, spread : float
+        Of `along`: its mean, and its largest deviation from that.
+    slope, radial : array (n,)
+        u . g and x . g
+    """
+
+    along: Array
+    mean: float
+    spread: float
+    slope: Array
+    radial: Array
+
+    @property
+    def inward(self) -> Array:
+        """What the tangent plane of a unit row adds to the slope."""
+        return -self.radial * self.along
+
+    def meridian_slope(self) -> float:
+        """Return the derivative by a where all unit rows move along their meridians.
+
+        A row is a u + sqrt(1 - a^2) r with a fixed r, so its derivative by a is
+        u - a / (1 - a^2) (x - a u).
+        """
+        xp = namespace(self.along)
+        room = xp.clip(1.0 - self.along**2, min=1e-300)
+        rest = self.radial - self.along * self.slope
+        return float(xp.sum(self.slope - self.along / room * rest))
+
+
+@dataclass(frozen=True)
+class _Along:
+    """Both clouds along a direction; `scale` is n times the temperature."""
+
+    x: _Side
+    y: _Side
+    gradient: ContrastiveGradient
+    metric: Metric
+    scale: float
+
+
+def _along(
+    x: Array,
+    y: Array,
+    direction: Array | None,
+    *,
+    temperature: float,
+    metric: str,
+    sphere: bool,
+) -> _Along:
+    """Return both clouds of the caller's along a direction of theirs, or along the gap."""
+    x, y = checked_pair(x, y, sphere)
     temperature = check_number(temperature, "temperature", low=0.0, open_low=True)
-    check_choice(metric, "metric", METRICS)
+    seen = theory_metric(metric)
     xp = namespace(x, y)
     if direction is None:
         direction = nonzero_gap(xp.mean(y, axis=0) - xp.mean(x, axis=0))
     unit = _unit(direction, x)
-    pair = prepare(x, y, temperature=temperature, metric=metric, sphere=False)
+    pair = prepare(x, y, temperature=temperature, metric=seen, sphere=False)
     gradient = contrastive_gradient_of(pair)
-    means, spreads, observed = [], [], []
-    for own, grad in ((x, gradient.x), (y, gradient.y)):
+    sides = []
+    for own, slopes in ((x, gradient.x), (y, gradient.y)):
         along = xp.matmul(own, unit)
-        means.append(float(xp.mean(along)))
-        spreads.append(float(xp.max(xp.abs(along - means[-1]))))
-        room = xp.clip(1.0 - along**2, min=1e-300)
-        inward = xp.sum(grad * own, axis=-1) - along * xp.matmul(grad, unit)
-        observed.append(float(xp.sum(xp.matmul(grad, unit) - along / room * inward)))
-    room_x, room_y = (max(1.0 - mean**2, 1e-300) for mean in means)
-    return SpherePull(
-        coordinate_x=means[0],
-        coordinate_y=means[1],
-        spread=max(spreads),
-        effective_temperature=temperature / (room_x * room_y) ** 0.5,
-        log_temperature=gradient.log_temperature,
-        predicted_x=gradient.log_temperature * means[0] / room_x,
-        predicted_y=gradient.log_temperature * means[1] / room_y,
-        observed_x=observed[0],
-        observed_y=observed[1],
-    )
+        mean = float(xp.mean(along))
+        sides.append(
+            _Side(
+                along=along,
+                mean=mean,
+                spread=float(xp.max(xp.abs(along - mean))),
+                slope=xp.matmul(slopes, unit),
+                radial=xp.sum(slopes * own, axis=-1),
+            )
+        )
+    return _Along(sides[0], sides[1], gradient, seen, x.shape[0] * temperature)
 
 
-def _spread_bound(sums: SoftmaxSums, spreads: list[float], n_t: float, metric: str) -> float:
+def _spread_bound(found: _Along) -> float:
     """Bound how far clouds that are not quite constant along u fall from the prediction."""
+    sums = found.gradient.sums
     xp = namespace(sums.x)
     worst = 0.0
-    for mass, own, other in ((sums.x, spreads[0], spreads[1]), (sums.y, spreads[1], spreads[0])):
-        if metric == "euclidean":
-            row = 2.0 * ((3.0 + mass) * other + xp.abs(1.0 - mass) * own)
-        else:
-            row = (3.0 + mass) * other
-        worst = max(worst, float(xp.max(row)) / n_t)
+    for mass, own, other in ((sums.x, found.x, found.y), (sums.y, found.y, found.x)):
+        row = (3.0 + mass) * other.spread
+        if found.metric.is_distance:
+            row = 2.0 * (row + xp.abs(1.0 - mass) * own.spread)
+        worst = max(worst, float(xp.max(row)) / found.scale)
     return worst
 
 

@@ -17,7 +17,7 @@ from modgap._core.moments import Moments
 from modgap.decisions.metric import EUCLIDEAN
 from modgap.decisions.neighbors import nearest
 from modgap.errors import DataError, ShapeError
-from modgap.paper.theory._hulls import count, hull
+from modgap.paper.theory._tasks import count, hull
 
 __all__ = [
     "DecisionInvariance",

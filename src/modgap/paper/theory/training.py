@@ -11,9 +11,10 @@ from dataclasses import dataclass
 
 from modgap._core.arrays import Array, Float, namespace, row_norms
 from modgap._core.checks import check_count, check_number
+from modgap.decisions.metric import EUCLIDEAN
 from modgap.paper.theory._pairs import checked_pair, nonzero_gap, relative, tangent
 from modgap.paper.theory._scores import prepare
-from modgap.paper.theory.losses import contrastive_gradient_of
+from modgap.paper.theory.contrastive import contrastive_gradient_of
 
 __all__ = [
     "GapDrift",
@@ -87,6 +88,9 @@ class ModeRates:
         Along the gap.
     critical_temperature : float
         ||g||^2: only at lower temperatures does the variance along the gap shrink.
+    largest_step : float
+        2 / |difference_along|: longer steps of gradient descent overshoot along the gap. Per pair
+        that is temperature^2 / (2 (||g||^2 + temperature)).
     """
 
     shared_across: float
@@ -94,6 +98,7 @@ class ModeRates:
     shared_along: float
     difference_along: float
     critical_temperature: float
+    largest_step: float
 
 
 @dataclass(frozen=True)
@@ -168,7 +173,7 @@ def tight_cluster_gradient(
     constant = 4.0 / (n * temperature**2)
     leading = constant * xp.matmul(from_y, gap)[:, None] * gap[None, :]
     first_order = leading - (4.0 / (n * temperature)) * from_x
-    pair = prepare(x, y, temperature=temperature, metric="euclidean", sphere=sphere)
+    pair = prepare(x, y, temperature=temperature, metric=EUCLIDEAN, sphere=sphere)
     observed = contrastive_gradient_of(pair).y
     if sphere:
         leading, first_order = tangent(leading, y), tangent(first_order, y)
@@ -232,6 +237,7 @@ def mode_rates(gap_norm: float, *, temperature: float, n: int) -> ModeRates:
         shared_along=unit * (1.0 - signal),
         difference_along=-unit * (1.0 + signal),
         critical_temperature=gap_norm**2,
+        largest_step=2.0 / (unit * (1.0 + signal)),
     )
 
 
@@ -275,7 +281,7 @@ def gap_drift(x: Float[Array, "n d"], y: Float[Array, "n d"], *, temperature: fl
     gap = nonzero_gap(mean_y - mean_x)
     along = [xp.matmul(x - mean_x, gap), xp.matmul(y - mean_y, gap)]
     pushed = xp.matmul((x - mean_x).T, along[0]) + xp.matmul((y - mean_y).T, along[1])
-    pair = prepare(x, y, temperature=temperature, metric="euclidean", sphere=False)
+    pair = prepare(x, y, temperature=temperature, metric=EUCLIDEAN, sphere=False)
     gradient = contrastive_gradient_of(pair)
     observed = xp.mean(gradient.x, axis=0) - xp.mean(gradient.y, axis=0)
     predicted = pushed * (-8.0 / (n * temperature**2) / n)

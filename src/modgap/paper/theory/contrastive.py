@@ -1,9 +1,7 @@
-"""The losses that make the gap: softmax and sigmoid contrastive losses and their closed gradients.
+"""The softmax contrastive loss of CLIP, its closed gradient, and the softmax mass of every point.
 
-Everything here is exact arithmetic on two paired clouds, row i of `x` belonging to row i of `y`.
-The (n, n) matrix of logits is made in blocks of rows and never kept, except by `softmax_matrices`,
-which is for small n. The derivations, with the name of the test that checks each constant, stand in
-docs/theory.md.
+Exact arithmetic on two paired clouds, row i of `x` belonging to row i of `y`. The (n, n) matrix of
+logits is made in blocks of rows and never kept, except by `softmax_matrices`, which is for small n.
 """
 
 from __future__ import annotations
@@ -11,27 +9,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from modgap._core.arrays import Array, Float, namespace
-from modgap._core.checks import check_choice, check_number, check_paired
 from modgap.paper.theory._scores import (
-    METRICS,
-    BlockSource,
     Pair,
     accumulate,
+    checked_scores,
     log_normalizers,
-    prepare,
     replayed,
     true_logits,
 )
 
 __all__ = [
     "ContrastiveGradient",
-    "SigmoidGradient",
     "SoftmaxMatrices",
     "SoftmaxSums",
     "contrastive_gradient",
     "contrastive_loss",
-    "sigmoid_gradient",
-    "sigmoid_loss",
     "softmax_matrices",
     "softmax_sums",
 ]
@@ -104,25 +96,6 @@ class ContrastiveGradient:
     sums: SoftmaxSums
 
 
-@dataclass(frozen=True)
-class SigmoidGradient:
-    """The sigmoid loss and all of its first derivatives; attributes as in `ContrastiveGradient`.
-
-    Attributes
-    ----------
-    loss : float
-    x, y : array (n, d)
-    log_temperature, bias : float
-        Derivatives by the logarithm of the temperature and by the bias.
-    """
-
-    loss: float
-    x: Array
-    y: Array
-    log_temperature: float
-    bias: float
-
-
 def contrastive_loss(
     x: Float[Array, "n d"],
     y: Float[Array, "n d"],
@@ -177,7 +150,7 @@ def contrastive_loss(
     >>> round(contrastive_loss(x, x + gap, temperature=0.1), 6)
     9.1e-05
     """
-    pair = _checked(x, y, temperature, metric, sphere)
+    pair = checked_scores(x, y, temperature=temperature, metric=metric, sphere=sphere)
     over_y, over_x = log_normalizers(replayed(pair))
     return _softmax_loss(pair, over_y, over_x)
 
@@ -202,7 +175,7 @@ def softmax_matrices(
     >>> q.over_x.sum(axis=0).round(12).tolist(), q.over_y.sum(axis=1).round(12).tolist()
     ([1.0, 1.0, 1.0], [1.0, 1.0, 1.0])
     """
-    pair = _checked(x, y, temperature, metric, sphere)
+    pair = checked_scores(x, y, temperature=temperature, metric=metric, sphere=sphere)
     source = replayed(pair)
     over_y, over_x = log_normalizers(source)
     xp = namespace(pair.x)
@@ -240,7 +213,9 @@ def softmax_sums(
     >>> sums.y.round(3).tolist(), round(sums.deviation, 3)
     ([1.047, 1.953, 0.0], 0.408)
     """
-    return softmax_sums_of(_checked(x, y, temperature, metric, sphere))
+    return softmax_sums_of(
+        checked_scores(x, y, temperature=temperature, metric=metric, sphere=sphere)
+    )
 
 
 def contrastive_gradient(
@@ -272,89 +247,9 @@ def contrastive_gradient(
     >>> bool(abs(grad.y[:, 1]).max() < 1e-12)  # nothing pulls along the gap
     True
     """
-    return contrastive_gradient_of(_checked(x, y, temperature, metric, sphere))
-
-
-def sigmoid_loss(
-    x: Float[Array, "n d"],
-    y: Float[Array, "n d"],
-    *,
-    temperature: float,
-    bias: float = 0.0,
-    metric: str = "ip",
-    sphere: bool = True,
-) -> float:
-    """Return SigLIP's sigmoid loss: every pair judged on its own, true against false.
-
-    ``L = -(1/n) sum_{k,i} log sigmoid(z_ki (s_ki / temperature + bias))`` with z = 1 on the true
-    pairs and -1 elsewhere, s the inner product or minus the squared distance.
-
-    Parameters
-    ----------
-    x, y : array (n, d), floating
-        Row i of both belongs together.
-    temperature : float
-        Greater than zero; SigLIP's learned scale is its inverse, 10 at the start.
-    bias : float
-        SigLIP starts from -10.
-    metric : {"euclidean", "ip"}
-    sphere : bool
-        Compare rows scaled to unit length, as SigLIP does.
-
-    Returns
-    -------
-    float
-        In nats per row, zero or more.
-
-    Raises
-    ------
-    ShapeError, DataError, ArgumentError
-        As in `contrastive_loss`.
-
-    Notes
-    -----
-    Zhai et al. (2023). Cost: n^2 d multiplications, O(block) memory.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> eye = np.eye(3)
-    >>> round(sigmoid_loss(eye, eye, temperature=0.1, bias=-5.0), 4)
-    0.0201
-    """
-    pair = _checked(x, y, temperature, metric, sphere)
-    bias = check_number(bias, "bias")
-    return _sigmoid_loss(pair, replayed(pair), bias)
-
-
-def sigmoid_gradient(
-    x: Float[Array, "n d"],
-    y: Float[Array, "n d"],
-    *,
-    temperature: float,
-    bias: float = 0.0,
-    metric: str = "ip",
-    sphere: bool = True,
-) -> SigmoidGradient:
-    """Return the sigmoid loss and its gradients in closed form.
-
-    Parameters and errors as in `sigmoid_loss`. Cost: 4 n^2 d multiplications, O(block) memory.
-
-    Notes
-    -----
-    With p = sigmoid of the logits, the derivative by a logit is (p - 1 on true pairs, p elsewhere)
-    over n; what follows is the chain rule, in docs/theory.md.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> eye = np.eye(3)
-    >>> grad = sigmoid_gradient(eye, eye, temperature=0.1, bias=-5.0)
-    >>> round(grad.bias, 5)  # more false pairs than true ones: the bias goes down
-    0.00669
-    """
-    pair = _checked(x, y, temperature, metric, sphere)
-    return sigmoid_gradient_of(pair, check_number(bias, "bias"))
+    return contrastive_gradient_of(
+        checked_scores(x, y, temperature=temperature, metric=metric, sphere=sphere)
+    )
 
 
 def softmax_sums_of(pair: Pair) -> SoftmaxSums:
@@ -389,44 +284,6 @@ def contrastive_gradient_of(pair: Pair) -> ContrastiveGradient:
     )
 
 
-def sigmoid_gradient_of(pair: Pair, bias: float) -> SigmoidGradient:
-    """Return the sigmoid loss and its gradients for a prepared pair (unchecked)."""
-    source = replayed(pair)
-    xp = namespace(pair.x)
-
-    def weigh(rows: slice, logits: Array) -> Array:
-        # exp(l - softplus(l)) is sigmoid(l) with all its digits, however negative l is
-        return xp.exp(logits + bias - _softplus(logits + bias))
-
-    total = accumulate(pair, source, weigh, 1.0)
-    return SigmoidGradient(
-        loss=_sigmoid_loss(pair, source, bias),
-        x=total.x,
-        y=total.y,
-        log_temperature=-total.logits / pair.rows,
-        bias=float(xp.sum(total.x_sums)) / pair.rows - 1.0,
-    )
-
-
-def _checked(x: Array, y: Array, temperature: float, metric: str, sphere: bool) -> Pair:
-    x, y = check_paired(x, y, names=("x", "y"), zero_rows=not sphere)
-    temperature = check_number(temperature, "temperature", low=0.0, open_low=True)
-    check_choice(metric, "metric", METRICS)
-    return prepare(x, y, temperature=temperature, metric=metric, sphere=bool(sphere))
-
-
 def _softmax_loss(pair: Pair, over_y: Array, over_x: Array) -> float:
     xp = namespace(pair.x)
     return float(xp.mean(over_y + over_x - 2.0 * true_logits(pair)))
-
-
-def _sigmoid_loss(pair: Pair, source: BlockSource, bias: float) -> float:
-    xp = namespace(pair.x)
-    total = sum(float(xp.sum(_softplus(logits + bias))) for _, logits in source())
-    # softplus(-l) = softplus(l) - l turns the true pairs' terms round
-    return (total - float(xp.sum(true_logits(pair) + bias))) / pair.rows
-
-
-def _softplus(values: Array) -> Array:
-    xp = namespace(values)
-    return xp.where(values > 0, values, xp.zeros_like(values)) + xp.log1p(xp.exp(-xp.abs(values)))

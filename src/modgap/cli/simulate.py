@@ -54,7 +54,7 @@ def simulate(
         float, typer.Option("--scalar-rate", help="Step size of temperature and bias.")
     ] = 0.01,
     steps: Annotated[int, typer.Option("--steps", metavar="N", help="Updates.")] = 6000,
-    rate: Annotated[float, typer.Option("--rate", help="Step size, per row of a batch.")] = 0.002,
+    rate: Annotated[float, typer.Option("--rate", help="Step size, per row of a batch.")] = 0.001,
     batch: Annotated[
         int | None, typer.Option("--batch", metavar="N", help="Rows per batch; all by default.")
     ] = None,

@@ -1,7 +1,8 @@
 """Tasks, what closers do to them, and what to do about it."""
 
 from modgap.evaluation.advice import Advice, advise
-from modgap.evaluation.study import Study, evaluate
+from modgap.evaluation.records import NoiseResult, Row, Study
+from modgap.evaluation.study import evaluate
 from modgap.evaluation.tasks import (
     MixedRetrieval,
     MultipleChoice,
@@ -15,8 +16,10 @@ __all__ = [
     "Advice",
     "MixedRetrieval",
     "MultipleChoice",
+    "NoiseResult",
     "PairedRetrieval",
     "Problem",
+    "Row",
     "Study",
     "Task",
     "ZeroShot",

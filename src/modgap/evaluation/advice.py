@@ -1,25 +1,65 @@
-"""From the facts of a task to one recommendation, with the evidence it rests on."""
+"""One recommendation for a task: candidates are measured on it, and the best beyond its error wins."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from modgap._core.checks import check_choice
-from modgap._core.moments import Moments
+from modgap._core.json import plain, stamp
 from modgap.closers import METHODS
 from modgap.errors import ClosureWarning
-from modgap.evaluation.study import Study, evaluate, half_of
-from modgap.evaluation.tasks import Problem, Task
+from modgap.evaluation.records import Row, Study
+from modgap.evaluation.study import evaluate, read_noises
+from modgap.evaluation.tasks import Task
 from modgap.robustness.noise import Gaussian, Noise
 
-__all__ = ["Advice", "advise"]
+__all__ = ["Advice", "Candidate", "advise"]
 
 ANSWERS = ("same", "may-change")
+#: A difference counts where it exceeds so many standard errors, and this much.
+_ERRORS, _LEAST = 2.0, 0.001
+#: Rows of each side that candidates are measured on; more are drawn at random, and it is said.
+QUERIES, ITEMS = 2000, 20_000
+
+#: Closers that can keep every answer, the simplest first: of equals the first is recommended.
+_EXACT = ("none", "recenter", "orthogonal", "affine", "scaled", "balanced")
+_OTHER_COMPARISONS = ("none:ip", "recenter:ip", "affine:ip")
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One closer as it was measured: means over the noises that closing can bear on.
+
+    Attributes
+    ----------
+    label, method : str
+    exact : bool
+        Whether it changed no answer here and promises not to.
+    agreement : float
+        Share of noise-free answers that stay.
+    retention, stability : float
+        Under the noises, on average; both are the agreement or 1 where there are none.
+    accuracy : float or None
+        Under the noises; None without labels.
+    gain, gain_stderr : float
+        What it adds to the judged figure of doing nothing, and the standard error of that over
+        queries and draws.
+    """
+
+    label: str
+    method: str
+    exact: bool
+    agreement: float
+    retention: float
+    stability: float
+    accuracy: float | None
+    gain: float
+    gain_stderr: float
 
 
 @dataclass(frozen=True)
@@ -29,15 +69,16 @@ class Advice:
     Attributes
     ----------
     method : str
-        Closer to use; "none" where closing cannot help.
+        Closer to use, with its comparison where that is not the usual one; "none" where closing
+        does nothing here.
     options : dict
-        Options of the closer.
+        Options of the closer, ready for `closers.fit`.
     text : str
         One paragraph: what to do, why, and what it does on these data.
     command : str
         The command to run next, with QUERIES and GALLERY to fill in.
     evidence : dict
-        The figures behind the paragraph.
+        The figures behind the paragraph: what was judged by, and every candidate.
     """
 
     method: str
@@ -48,257 +89,275 @@ class Advice:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the advice as a plain dict."""
-        return {
-            "method": self.method,
-            "options": self.options,
-            "text": self.text,
-            "command": self.command,
-            "evidence": self.evidence,
-        }
+        found: dict[str, Any] = plain({**stamp(), **vars(self)})
+        return found
 
 
 def advise(
     task: Task,
-    noises: Sequence[Noise] = (Gaussian(0.022),),
+    noises: str | Noise | Iterable[str | Noise] = (Gaussian(0.022),),  # noqa: B008
     *,
     answers: str = "same",
     draws: int = 100,
     seed: int = 0,
 ) -> Advice:
-    """Return which closer to use for a task, judged on its first problem.
+    """Return which closer to use for a task: the best of those measured, beyond its error.
 
-    * Noise on the queries alone: closing cannot help, exact closers keep every decision whatever it
-      is.
-    * The same answers wanted, and the gallery spans less than the space (r < d): `affine`; where it
-      would make them less stable, as it can under cosine, the most stable exact closer.
-    * The same answers wanted, and r = d: `recenter`, since no direction is free.
-    * Answers may change: the closer with the highest retention on a held-out half of the queries,
-      the other half having fitted it; agreement is reported beside it.
-    * A mixed gallery, whose answers the gap spoils: the closer with the highest accuracy under noise
-      on the held-out half, or the highest retention where there are no labels.
+    Every sensible candidate is evaluated on the task under the noises, doing nothing and comparing
+    in another way among them. With `answers="same"` only closers that keep every answer here can be
+    recommended, judged by the share of answers that survive the noise. With "may-change", and in a
+    mixed gallery, whose answers the gap spoils, all closers are candidates, each judged on queries
+    that it was not fitted to: by accuracy under noise where there are labels, else by retention.
+    Where nothing beats doing nothing by more than its error, that is the advice.
 
     Parameters
     ----------
     task : Task
-    noises : sequence of Noise
-        What the embeddings will meet.
+        Of a zero-shot task with several caption templates the first one counts. Beyond 2,000 queries
+        or 20,000 items a random sample is measured, and the text says so.
+    noises : one or several of str or Noise
+        What the embeddings will meet. Noise on the queries is left out of the judgement: no closer
+        that keeps answers can help against it.
     answers : {"same", "may-change"}
     draws, seed : int
-        For sampled noise, and the split into halves.
+        For sampled noise, samples of rows, and folds.
+
+    Raises
+    ------
+    ArgumentError, DataError, ShapeError
+        Options out of range.
 
     Examples
     --------
     >>> from modgap import load_sample
-    >>> advise(load_sample().task()).method
-    'affine'
+    >>> advice = advise(load_sample().task())
+    >>> advice.evidence["closers"][0]["label"]
+    'none'
     """
     check_choice(answers, "answers", ANSWERS)
-    problem = task.problems[0]
-    rank = Moments.from_rows(problem.gallery_rows, precision="float64").full_axes.rank
-    width = int(problem.queries.shape[1])
-    if noises and all(noise.side == "queries" for noise in noises):
-        return _queries_only(task, noises, rank, width)
-    if problem.companions is not None or answers == "may-change":
-        return _held_out(task, problem, noises, draws, seed)
-    if rank >= width:
-        return _full_rank(task, noises, rank, draws, seed)
-    return _affine(task, noises, rank, width, draws, seed)
+    asked = read_noises(noises)
+    bearing = [noise for noise in asked if noise.side != "queries"]
+    drawn = task.first().sampled(queries=QUERIES, items=ITEMS, seed=seed)
+    mixed = drawn.problems[0].companions is not None
+    free = mixed or answers == "may-change"
+    if asked and not bearing and not free:
+        return _queries_only(drawn, asked)
+    names = _candidates(drawn, free)
+    study = _measure(drawn, names, bearing, draws, seed)
+    judge = "accuracy" if free and study.rows[0].right is not None else "retention"
+    candidates = _summaries(study, judge)
+    allowed = [c for c in candidates if free or c.exact or c.method == "none"]
+    chosen = _choose(allowed)
+    text = _text(task, drawn, candidates, chosen, judge, asked, free)
+    evidence = {
+        "judged_by": judge,
+        "noises": [noise.label for noise in bearing],
+        "left_out": [noise.label for noise in asked if noise.side == "queries"],
+        "rank": study.gaps[0].rank,
+        "dimension": study.task["dimension"],
+        "queries": drawn.describe()["queries"],
+        "items": drawn.describe()["gallery"],
+        "sampled": drawn is not task.first(),
+        "closers": [vars(c) for c in candidates],
+    }
+    options = _options(chosen)
+    return Advice(chosen.label, options, text, _command(task, chosen), evidence)
 
 
-def _queries_only(task: Task, noises: Sequence[Noise], rank: int, width: int) -> Advice:
+def _queries_only(task: Task, noises: tuple[Noise, ...]) -> Advice:
     text = (
-        "Leave the embeddings as they are. The noise acts on the queries, and no exact closer can help "
-        "against that: it leaves every decision as it was, whatever the noise. Only a closer that "
-        "changes answers could, and then for another reason than the gap."
+        "Leave the embeddings as they are. The noise acts on the queries, and no closer that keeps the "
+        "answers can help against that: it leaves every decision as it was, whatever the noise. Only "
+        "one that changes answers could, and then for another reason than the gap; ask with "
+        "--answers-may-change."
     )
-    evidence = {"rank": rank, "dimension": width, "noises": [n.label for n in noises]}
+    evidence: dict[str, Any] = {
+        "judged_by": None,
+        "noises": [],
+        "left_out": [noise.label for noise in noises],
+        "dimension": task.describe()["dimension"],
+        "closers": [],
+    }
     return Advice("none", {}, text, "modgap report QUERIES GALLERY", evidence)
 
 
-def _affine(
-    task: Task, noises: Sequence[Noise], rank: int, width: int, draws: int, seed: int
-) -> Advice:
-    names = ("none", "affine") if task.metric == "ip" else ("none", "affine", "scaled")
-    study = _first_problem(task, names, noises, draws, seed)
-    none, affine = study.closers[:2]
-    if _stability(affine) < _stability(none):
-        return _not_affine(task, study, rank)
-    text = (
-        f"Use affine: project the queries onto the affine hull of the gallery ({rank} of {width} "
-        f"dimensions). Every noise-free answer stays as it is; on these data {_share(affine['agreement'])} "
-        f"agree. {_compare(none, affine)} With reduce the embeddings also shrink to {rank} dimensions."
-        + _scaled(study)
-    )
-    command = (
-        f"modgap close --queries QUERIES --gallery GALLERY --metric {task.metric} --method affine"
-    )
-    return Advice(
-        "affine", {}, text, f"{command} --out closure.safetensors", _evidence(study, rank)
-    )
+def _candidates(task: Task, free: bool) -> list[str]:
+    problem = task.problems[0]
+    names = [name for name in _EXACT if name in METHODS]
+    if task.metric.is_distance or task.metric.needs_directions:
+        names[1:1] = [name for name in _OTHER_COMPARISONS if _differs(name, task)]
+    if free:
+        names += [
+            name
+            for name, method in METHODS.items()
+            if method.held_out and (method.needs != "pairs" or problem.paired)
+        ]
+    return names
 
 
-def _not_affine(task: Task, study: Study, rank: int) -> Advice:
-    """Under cosine the exact closers lead to Euclidean distances, which noise may hurt more."""
-    none, affine = study.closers[:2]
-    best = max((row for row in study.closers if row["exact"]), key=_stability)
-    method = best["method"]
-    text = (
-        f"{_compare(none, affine)} So affine would make answers less stable here: decisions by "
-        f"{task.metric} already ignore what it removes, and it leads to Euclidean distances, where the "
-        "noise counts for more. "
-    )
-    if method == "none":
-        text += (
-            "Leave the embeddings as they are; every exact closer that was tried is less stable."
-        )
-        return Advice("none", {}, text, "modgap report QUERIES GALLERY", _evidence(study, rank))
-    text += f"Use {method}, which keeps every answer too. {_compare(none, best)}"
-    command = (
-        f"modgap close --queries QUERIES --gallery GALLERY --metric {task.metric} --method {method}"
-    )
-    return Advice(method, {}, text, f"{command} --out closure.safetensors", _evidence(study, rank))
+def _differs(word: str, task: Task) -> bool:
+    """Whether the word names another comparison than the method has anyway."""
+    name, _, comparison = word.partition(":")
+    return METHODS[name].compared_by(task.metric) != comparison
 
 
-def _stability(row: dict[str, Any]) -> float:
-    return float(np.mean([noise["stability"] for noise in row["noises"]])) if row["noises"] else 1.0
-
-
-def _full_rank(task: Task, noises: Sequence[Noise], rank: int, draws: int, seed: int) -> Advice:
-    names = ("none", "recenter") if task.metric == "ip" else ("none", "recenter", "scaled")
-    study = _first_problem(task, names, noises, draws, seed)
-    none, recenter = study.closers[:2]
-    text = (
-        f"Use recenter, or nothing. The gallery spans all {rank} dimensions, so every direction bears "
-        "on some decision and nothing can be removed without changing answers. Recentring keeps every "
-        "answer and helps only where the noise depends on the position, as quantization does. "
-        f"{_compare(none, recenter)} If answers may change, ask again with --answers-may-change."
-        + _scaled(study)
-    )
-    command = (
-        f"modgap close --queries QUERIES --gallery GALLERY --metric {task.metric} --method recenter"
-    )
-    return Advice(
-        "recenter", {}, text, f"{command} --out closure.safetensors", _evidence(study, rank)
-    )
-
-
-def _held_out(
-    task: Task, problem: Problem, noises: Sequence[Noise], draws: int, seed: int
-) -> Advice:
-    """Fit every closer on one half of the queries, judge it on the other."""
-    rows = np.random.default_rng(seed).permutation(problem.queries.shape[0])
-    cut = max(1, rows.size // 2)
-    fit_half, test_half = np.sort(rows[:cut]), np.sort(rows[cut:] if rows.size > 1 else rows)
-    names = [name for name, method in METHODS.items() if method.needs != "pairs"]
-    if task.metric == "ip":
-        names.remove("scaled")  # has no meaning there
+def _measure(task: Task, names: list[str], noises: list[Noise], draws: int, seed: int) -> Study:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ClosureWarning)
-        fitted = evaluate(_only(task, half_of(problem, fit_half)), names, noises=())
-        closures = [detail.closure for detail in fitted.details]
-        study = evaluate(
-            _only(task, half_of(problem, test_half)),
-            closures,
-            noises=noises,
-            draws=draws,
-            seed=seed,
-        )
-    front = _front(study)
-    by_accuracy = problem.companions is not None and problem.positives is not None
-    if by_accuracy:
-        best = max(_summary(study), key=lambda row: (row["noisy_accuracy"], row["agreement"]))
-    else:
-        best = max(front, key=lambda row: (row["retention"], row["agreement"]))
-    none = next(row for row in _summary(study) if row["method"] == "none")
-    method = best["method"]
-    exact = best["exact"]
-    text = (
-        f"Use {method}. Fitted on half of the queries and judged on the other half, it retains "
-        f"{_share(best['retention'])} of the original answers under noise, against "
-        f"{_share(none['retention'])} without closing; "
-        + ("it is exact: " if exact else "it is not exact: ")
-        + f"{_share(best['agreement'])} of the noise-free answers agree with those before."
-        + (
-            ""
-            if best["clean_accuracy"] is None
-            else f" Clean accuracy goes from {none['clean_accuracy']:.3f} to {best['clean_accuracy']:.3f}."
-        )
-    )
-    command = (
-        f"modgap close --queries QUERIES --gallery GALLERY --metric {task.metric} --method {method}"
-    )
-    return Advice(
-        method,
-        {},
-        text,
-        f"{command} --out closure.safetensors",
-        {"front": front, "closers": _summary(study), "held_out_queries": int(test_half.size)},
-    )
+        return evaluate(task, names, noises=noises, draws=draws, seed=seed)
 
 
-def _only(task: Task, problem: Problem) -> Task:
-    return Task(task.kind, task.metric, (problem,))
-
-
-def _first_problem(
-    task: Task, names: Sequence[str], noises: Sequence[Noise], draws: int, seed: int
-) -> Study:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ClosureWarning)
-        return evaluate(_only(task, task.problems[0]), names, noises=noises, draws=draws, seed=seed)
-
-
-def _summary(study: Study) -> list[dict[str, Any]]:
-    rows = []
-    for row in study.closers:
-        kept = {key: row[key] for key in ("method", "exact", "agreement", "clean_accuracy")}
-        unperturbed = {"stability": 1.0, "retention": row["agreement"]}
-        for name in ("stability", "retention", "noisy_accuracy"):
-            values = [noise[name] for noise in row["noises"] if noise[name] is not None]
-            kept[name] = (
-                float(np.mean(values)) if values else unperturbed.get(name, row["clean_accuracy"])
+def _summaries(study: Study, judge: str) -> list[Candidate]:
+    """Return one candidate per label, over all problems; "none" is the first."""
+    labels = list(dict.fromkeys(row.label for row in study.rows))
+    groups = {label: [row for row in study.rows if row.label == label] for label in labels}
+    base = groups["none"]
+    found = []
+    for rows in groups.values():
+        steps = [
+            _judged(row, judge) - _judged(none, judge) for row, none in zip(rows, base, strict=True)
+        ]
+        gains = np.concatenate(steps)
+        sampling = [_sampling_error(row) for row in (*rows, *base)] if rows is not base else [0.0]
+        spread = float(gains.std(ddof=1) / np.sqrt(gains.size)) if gains.size > 1 else 0.0
+        accuracies = [_mean(row, "noisy_accuracy", row.clean_accuracy) for row in rows]
+        found.append(
+            Candidate(
+                label=rows[0].label,
+                method=rows[0].method,
+                exact=all(row.exact for row in rows),
+                agreement=float(np.mean([row.agreement for row in rows])),
+                retention=float(np.mean([_mean(row, "retention", row.agreement) for row in rows])),
+                stability=float(np.mean([_mean(row, "stability", 1.0) for row in rows])),
+                accuracy=None if None in accuracies else float(np.mean(accuracies)),  # type: ignore[arg-type]
+                gain=float(gains.mean()),
+                gain_stderr=float(
+                    np.hypot(spread, np.sqrt(np.sum(np.square(sampling))) / len(rows))
+                ),
             )
-        rows.append(kept)
-    return rows
-
-
-def _front(study: Study) -> list[dict[str, Any]]:
-    """Return the rows that no other row beats in both agreement and retention."""
-    rows = _summary(study)
-    return [
-        row
-        for row in rows
-        if not any(
-            other["agreement"] >= row["agreement"]
-            and other["retention"] >= row["retention"]
-            and (other["agreement"], other["retention"]) != (row["agreement"], row["retention"])
-            for other in rows
         )
-    ]
+    return found
 
 
-def _compare(none: dict[str, Any], closed: dict[str, Any]) -> str:
-    if not none["noises"]:
+def _judged(row: Row, judge: str) -> np.ndarray:
+    """Return the figure that decides, per query: its mean over the noises."""
+    if judge == "accuracy":
+        parts = [result.outcome.accuracy for result in row.results] or [row.right]
+    else:
+        parts = [result.outcome.retention for result in row.results] or [
+            row.decisions == row.before
+        ]
+    mean: np.ndarray = np.mean([np.asarray(part, dtype=np.float64) for part in parts], axis=0)
+    return mean
+
+
+def _sampling_error(row: Row) -> float:
+    """Return the standard error of the row's mean that drawing the noise leaves."""
+    errors = [result.stderr or 0.0 for result in row.results]
+    return float(np.sqrt(np.sum(np.square(errors))) / len(errors)) if errors else 0.0
+
+
+def _mean(row: Row, name: str, without: float | None) -> float | None:
+    values = [getattr(result, name) for result in row.results]
+    if not values:
+        return without
+    return None if None in values else float(np.mean(values))
+
+
+def _choose(candidates: list[Candidate]) -> Candidate:
+    """Return the simplest candidate that the best one does not beat beyond its error.
+
+    Doing nothing comes first; whatever is chosen instead beats it beyond the error of the difference.
+    """
+    none = candidates[0]
+    better = [c for c in candidates if _beats(c, none)]
+    if not better:
+        return none
+    best = max(better, key=lambda c: c.gain)
+    slack = max(_LEAST, best.gain_stderr)
+    return next(c for c in better if best.gain - c.gain <= slack)
+
+
+def _beats(candidate: Candidate, none: Candidate) -> bool:
+    return candidate.gain > max(_LEAST, _ERRORS * candidate.gain_stderr)
+
+
+def _text(
+    task: Task,
+    drawn: Task,
+    candidates: list[Candidate],
+    chosen: Candidate,
+    judge: str,
+    noises: tuple[Noise, ...],
+    free: bool,
+) -> str:
+    none = candidates[0]
+    words = "accuracy" if judge == "accuracy" else "share of answers that survive"
+    under = " under noise" if any(noise.side != "queries" for noise in noises) else ""
+    if chosen is none:
+        best = max(candidates[1:], key=lambda c: c.gain, default=none)
+        text = (
+            f"Leave it: closing does nothing here. The {words}{under} is {_figure(none, judge):.3f} as "
+            f"it is"
+        )
+        if best is not none:
+            text += (
+                f"; the best other candidate, {best.label}, reaches {_figure(best, judge):.3f} "
+                f"(difference {best.gain:+.4f}, standard error {best.gain_stderr:.4f})"
+            )
+        text += "."
+    else:
+        keeps = (
+            "It keeps every noise-free answer."
+            if chosen.exact
+            else f"It changes {1 - chosen.agreement:.1%} of the noise-free answers."
+        )
+        text = (
+            f"Use {chosen.label}. The {words}{under} goes from {_figure(none, judge):.3f} to "
+            f"{_figure(chosen, judge):.3f} (+{chosen.gain:.3f}, standard error "
+            f"{chosen.gain_stderr:.3f}). {keeps}{_split(candidates, chosen, judge)}"
+        )
+    if free:
+        text += " Closers that can change answers were judged on queries they were not fitted to."
+    left = [noise.label for noise in noises if noise.side == "queries"]
+    if left and not free:
+        text += f" Against {', '.join(left)} no closer that keeps the answers can help."
+    if drawn.describe()["queries"] < task.describe()["queries"] or (
+        drawn.describe()["gallery"] < task.describe()["gallery"]
+    ):
+        text += (
+            f" Measured on a random sample: {drawn.describe()['queries']} queries, "
+            f"{drawn.describe()['gallery']} items."
+        )
+    return text
+
+
+def _split(candidates: list[Candidate], chosen: Candidate, judge: str) -> str:
+    """Say how much of a gain comes from the comparison alone, with nothing closed."""
+    name, _, comparison = chosen.label.partition(":")
+    bare = next((c for c in candidates if c.label == f"none:{comparison or 'ip'}"), None)
+    if bare is None or name == "none" or abs(bare.gain) < _LEAST:
         return ""
-    parts = [
-        f"{before['noise']}: {before['stability']:.3f} to {after['stability']:.3f}"
-        for before, after in zip(none["noises"], closed["noises"], strict=True)
-    ]
-    return "Stability under noise goes from before to after as follows: " + "; ".join(parts) + "."
+    return (
+        f" Comparing by inner product alone, nothing closed, gives {_figure(bare, judge):.3f}; the rest "
+        "is what closing does."
+    )
 
 
-def _scaled(study: Study) -> str:
-    """Return what `scaled` would add, where the gallery lies on a sphere and it is exact."""
-    last = study.closers[-1]
-    if last["method"] != "scaled" or not last["exact"] or not last["noises"]:
-        return ""
-    values = "; ".join(f"{noise['noise']}: {noise['stability']:.3f}" for noise in last["noises"])
-    return f" All items have one length, so scaled keeps every answer too, with stability {values}."
+def _figure(candidate: Candidate, judge: str) -> float:
+    value = candidate.accuracy if judge == "accuracy" else candidate.retention
+    return float("nan") if value is None else value
 
 
-def _evidence(study: Study, rank: int) -> dict[str, Any]:
-    return {"rank": rank, "dimension": study.task["dimension"], "closers": _summary(study)}
+def _options(chosen: Candidate) -> dict[str, Any]:
+    _, colon, comparison = chosen.label.partition(":")
+    return {"compare": comparison} if colon else {}
 
 
-def _share(value: float) -> str:
-    return f"{value:.1%}"
+def _command(task: Task, chosen: Candidate) -> str:
+    if chosen.label == "none":
+        return "modgap report QUERIES GALLERY"
+    return (
+        f"modgap close --queries QUERIES --gallery GALLERY --metric {task.metric} "
+        f"--method {chosen.label} --out closure.safetensors"
+    )

@@ -7,12 +7,12 @@ problem gets its own closure, because a closure belongs to one gallery.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from modgap._core.arrays import Array, Float, namespace
+from modgap._core.arrays import Array, Float, asarray_like, namespace
 from modgap._core.checks import (
     check_cloud,
     check_clouds,
@@ -46,7 +46,11 @@ class Problem:
     rephrased : mapping of str to array (n, d)
         The same gallery in other words.
     paired : bool
-        Whether row i of queries and gallery belong together.
+        Whether each query has one partner, row i of `partners`: the gallery as a whole.
+    ranks : bool
+        Whether recall among the k nearest is of interest: retrieval.
+    partner_rows : ndarray (m,) or None
+        Gallery row of each query's partner where only some of the queries are looked at.
     """
 
     name: str
@@ -56,6 +60,8 @@ class Problem:
     companions: Array | None = None
     rephrased: Mapping[str, Array] = field(default_factory=dict)
     paired: bool = False
+    ranks: bool = False
+    partner_rows: np.ndarray | None = None
 
     @property
     def gallery_rows(self) -> Array:
@@ -64,6 +70,77 @@ class Problem:
             return self.gallery
         xp = namespace(self.gallery)
         return xp.reshape(self.gallery, (-1, self.gallery.shape[-1]))
+
+    @property
+    def partners(self) -> Array:
+        """The partner of each query, shape (m, d), where `paired`."""
+        if self.partner_rows is None:
+            return self.gallery
+        return namespace(self.gallery).take(
+            self.gallery, asarray_like(self.partner_rows, self.gallery), axis=0
+        )
+
+    def subset(self, rows: np.ndarray) -> Problem:
+        """Return the problem with some of its queries only; the gallery stays whole."""
+        take = asarray_like(rows, self.queries)
+        xp = namespace(self.queries)
+        own = self.gallery.ndim == 3
+        partner_rows = None
+        if self.paired:
+            partner_rows = rows if self.partner_rows is None else self.partner_rows[rows]
+        return replace(
+            self,
+            queries=xp.take(self.queries, take, axis=0),
+            gallery=xp.take(self.gallery, take, axis=0) if own else self.gallery,
+            positives=None if self.positives is None else self.positives[rows],
+            partner_rows=partner_rows,
+        )
+
+    def sampled(self, *, queries: int, items: int, seed: int) -> Problem:
+        """Return the problem with at most so many queries and items, the right ones among them."""
+        rng = np.random.default_rng(seed)
+        small = self
+        if self.queries.shape[0] > queries:
+            small = self.subset(np.sort(rng.permutation(self.queries.shape[0])[:queries]))
+        count = int(self.gallery.shape[0])
+        if self.gallery.ndim == 3 or count <= items:
+            return small
+        needed = np.unique(small._partners_and_positives())
+        others = np.setdiff1d(np.arange(count), needed)
+        drawn = rng.permutation(others)[: max(0, items - needed.size)]
+        return small._with_items(np.sort(np.concatenate([needed, drawn])))
+
+    def _partners_and_positives(self) -> np.ndarray:
+        parts = [np.zeros(0, dtype=np.int64)]
+        if self.positives is not None:
+            parts.append(self.positives[self.positives >= 0])
+        if self.paired:
+            rows = self.partner_rows
+            parts.append(np.arange(self.gallery.shape[0]) if rows is None else rows)
+        return np.concatenate(parts)
+
+    def _with_items(self, rows: np.ndarray) -> Problem:
+        """Return the problem with some of the gallery's rows only."""
+        place = np.full(int(self.gallery.shape[0]), -1, dtype=np.int64)
+        place[rows] = np.arange(rows.size)
+
+        def of(gallery: Array) -> Array:
+            return namespace(gallery).take(gallery, asarray_like(rows, gallery), axis=0)
+
+        partner_rows = None
+        if self.paired:
+            own = np.arange(place.size) if self.partner_rows is None else self.partner_rows
+            partner_rows = place[own]
+        positives = self.positives
+        if positives is not None:
+            positives = np.where(positives >= 0, place[positives], -1)
+        return replace(
+            self,
+            gallery=of(self.gallery),
+            positives=positives,
+            partner_rows=partner_rows,
+            rephrased={name: of(gallery) for name, gallery in self.rephrased.items()},
+        )
 
     def system(self, metric: Metric, closure: Closure | None = None) -> System:
         """Return what is stored and compared, before closing or after."""
@@ -77,10 +154,10 @@ class Problem:
         return System(closure.queries(self.queries), gallery, closure.comparison)
 
     def keeps_decisions(self, closure: Closure) -> bool:
-        """Whether the closure's promise holds here: a mixed gallery is moved in two ways."""
+        """Whether the closure's promise reaches this problem: a mixed gallery is moved in two ways."""
         if self.companions is None or closure.method == "none":
-            return closure.exact
-        return closure.exact and closure.method == "recenter" and closure.metric != "ip"
+            return True
+        return closure.method == "recenter" and closure.comparison.is_distance
 
     def _index(self, gallery: Array, companions: Array | None) -> Array:
         if companions is None:
@@ -95,6 +172,22 @@ class Task:
     kind: str
     metric: Metric
     problems: tuple[Problem, ...]
+
+    def first(self) -> Task:
+        """Return the task with its first caption template alone; tasks of other kinds as they are."""
+        if len(self.problems) == 1 or not self.problems[0].rephrased:
+            return self
+        return Task(self.kind, self.metric, self.problems[:1])
+
+    def sampled(self, *, queries: int, items: int, seed: int) -> Task:
+        """Return the task with at most so many queries and items, drawn at random; itself if smaller.
+
+        The right items of the queries drawn stay in the gallery.
+        """
+        smaller = tuple(p.sampled(queries=queries, items=items, seed=seed) for p in self.problems)
+        if all(one is old for one, old in zip(smaller, self.problems, strict=True)):
+            return self
+        return Task(self.kind, self.metric, smaller)
 
     def describe(self) -> dict[str, Any]:
         """Return counts and names as a plain dict."""
@@ -207,9 +300,14 @@ class PairedRetrieval(Task):
             )
         paired = owners is None
         forth = Problem(
-            f"{names[0]} -> {names[1]}", a, b, _by_owner(owner, a.shape[0]), paired=paired
+            f"{names[0]} -> {names[1]}",
+            a,
+            b,
+            _by_owner(owner, a.shape[0]),
+            paired=paired,
+            ranks=True,
         )
-        back = Problem(f"{names[1]} -> {names[0]}", b, a, owner[:, None], paired=paired)
+        back = Problem(f"{names[1]} -> {names[0]}", b, a, owner[:, None], paired=paired, ranks=True)
         super().__init__("paired-retrieval", metric, (forth, back))
 
 

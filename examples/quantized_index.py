@@ -12,5 +12,5 @@ codecs: list[modgap.robustness.Noise] = [
 study = modgap.evaluate(sample.task(), ["none", "recenter", "orthogonal", "affine"], noises=codecs)
 
 print(f"{'closer':12}" + "".join(f"{codec.label:>10}" for codec in codecs))
-for row in study.closers:
-    print(f"{row['method']:12}" + "".join(f"{noise['retention']:10.3f}" for noise in row["noises"]))
+for row in study:
+    print(f"{row.label:12}" + "".join(f"{result.retention:10.3f}" for result in row.results))

@@ -50,7 +50,8 @@ MethodsOption = Annotated[
         "--methods",
         metavar="M,M,...",
         help="Closers, or files of saved closures; separated by commas, or repeat the option. "
-        f"Names: {METHOD_NAMES}.  [default: none,orthogonal,affine]",
+        f"Names: {METHOD_NAMES}. A comparison may follow, as in affine:ip.  "
+        "[default: none,orthogonal,affine]",
     ),
 ]
 AlphasOption = Annotated[
@@ -89,16 +90,18 @@ JsonOption = Annotated[
     bool, typer.Option("--json", help="Print one JSON document and nothing else.")
 ]
 
+CsvOption = Annotated[bool, typer.Option("--csv", help="Print one table as CSV and nothing else.")]
+
 
 def parse_methods(words: list[str] | None) -> list[str | Closure]:
     """Return closers by name, and closures from files."""
-    from modgap.closers import METHODS
-    from modgap.closers.closure import Closure
+    from modgap.closers import METHODS, Closure, method_and_comparison
     from modgap.errors import ArgumentError
 
     found: list[str | Closure] = []
     for word in _split(words):
-        if word in METHODS:
+        if word.partition(":")[0] in METHODS:
+            method_and_comparison(word)
             found.append(word)
         elif word.endswith(".safetensors") or Path(word).is_file():
             found.append(Closure.load(word))

@@ -165,6 +165,12 @@ class TaskInputs:
             raise ArgumentError(
                 f"`{chosen[0]}` and `{chosen[1]}` describe different kinds of task; give one of them"
             )
+        named = [f"--{n}" for n in ("classes", "templates") if getattr(self, n) is not None]
+        if named and chosen and chosen[0] != "--labels":
+            raise ArgumentError(
+                f"`{named[0]}` names what --labels are about, and has no meaning with `{chosen[0]}`; "
+                "leave it out"
+            )
         if self.partners is not None and self.companions is None:
             raise ArgumentError(
                 "`--partners` needs `--companions`, the other items of the mixed index"

@@ -39,9 +39,10 @@ def advise(
 ) -> None:
     """Say which closer to use, why, and which command to run next.
 
-    The advice rests on these embeddings: how many dimensions the gallery spans, which side the
-    noise acts on, and, where answers may change, closers fitted on half of the queries and judged
-    on the other half. Of several galleries or directions the first one is judged.
+    Every sensible closer is measured on these embeddings under the noise, doing nothing and comparing
+    in another way among them; the advice is the simplest that the best does not beat beyond its
+    error, or to leave it. Where answers may change, closers are judged on queries they were not
+    fitted to, by accuracy if there are labels. Of several caption templates the first one counts.
 
     Examples
     --------
@@ -56,7 +57,7 @@ def advise(
     task = inputs.load(queries, gallery)
     wanted = "may-change" if answers_may_change else "same"
     with progress("looking", unit="", shown=not json):
-        found = advice.advise(_queries_first(task), noises, answers=wanted, draws=draws, seed=seed)
+        found = advice.advise(task, noises, answers=wanted, draws=draws, seed=seed)
     extra = _gallery_option(task, inputs)
     command = fill_in(found.command + extra, {"QUERIES": queries, "GALLERY": gallery})
     if json:
@@ -65,15 +66,6 @@ def advise(
     say(found.text)
     say()
     say_command(command)
-
-
-def _queries_first(task: Task) -> Task:
-    """Return the task with the direction that the caller named first."""
-    from modgap.evaluation import tasks
-
-    if task.problems[0].name != "gallery -> queries":
-        return task
-    return tasks.Task(task.kind, task.metric, task.problems[::-1])
 
 
 def _gallery_option(task: Task, inputs: TaskInputs) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import groupby
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -10,6 +9,7 @@ import typer
 from modgap.cli._inputs import (
     AlphasOption,
     ComponentsOption,
+    CsvOption,
     DrawsOption,
     Gallery,
     JsonOption,
@@ -21,7 +21,7 @@ from modgap.cli._inputs import (
 from modgap.cli._task import TaskInputs, takes_task_inputs
 
 if TYPE_CHECKING:
-    from modgap.evaluation.study import Study
+    from modgap.evaluation import Row, Study
 
 
 @takes_task_inputs
@@ -51,7 +51,17 @@ def evaluate(
             "first noise leave least stable.",
         ),
     ] = None,
+    folds: Annotated[
+        int,
+        typer.Option(
+            "--folds",
+            metavar="N",
+            help="Closers that can change answers are fitted to all but one of N parts of the "
+            "queries and judged on the part left out.",
+        ),
+    ] = 5,
     json: JsonOption = False,
+    csv: CsvOption = False,
 ) -> None:
     r"""Show what closers do to the answers, clean and under noise.
 
@@ -70,40 +80,65 @@ def evaluate(
                       --methods none,orthogonal,affine --noise gaussian:0.022 --noise bins:16
       modgap evaluate --queries images.npy --gallery captions.npy --paired --json
     """
-    from modgap.cli._console import print_json, progress
-    from modgap.cli._inputs import (
-        parse_alphas,
-        parse_components,
-        parse_methods,
-        parse_noises,
-    )
-    from modgap.evaluation import study
+    from modgap.cli._console import print_csv, print_json, progress
+    from modgap.cli._inputs import parse_alphas, parse_components, parse_methods, parse_noises
+    from modgap.errors import ArgumentError
+    from modgap.evaluation import evaluate as study_of
 
+    if json and csv:
+        raise ArgumentError("`--json` and `--csv` exclude each other; give one of them")
     chosen, shares, noises = parse_methods(methods), parse_alphas(alphas), parse_noises(noise)
     components = parse_components(n_components)
+    _check_taken(chosen, alphas, components)
     task = inputs.load(queries, gallery)
     _check_fragile(fragile, bool(noises) or paraphrase)
-    with progress("evaluating", unit="draws", shown=not json) as advance:
-        found = study.evaluate(
+    with progress("evaluating", unit="draws", shown=not (json or csv)) as advance:
+        found = study_of(
             task,
             chosen,
             shares,
             noises,
             n_components=components,
             paraphrase=paraphrase,
+            folds=folds,
             draws=draws,
             seed=seed,
             progress=advance,
         )
-    document = found.to_dict()
-    if json:
+    if csv:
+        print_csv(found.table())
+    elif json:
+        document = {**found.to_dict(), "inputs": {"queries": queries, "gallery": gallery}}
         if fragile is not None:
-            document["fragile"] = found.fragile(fragile)
+            document["fragile"] = found.rows[0].fragile(fragile)
         print_json(document)
-        return
-    _print(document)
-    if fragile is not None:
-        _print_fragile(found, fragile, inputs.class_names())
+    else:
+        _print(found)
+        if fragile is not None:
+            names = inputs.class_names() if inputs.answers is None else None
+            _print_fragile(found, fragile, names)
+
+
+def _check_taken(
+    chosen: list[Any], alphas: list[str] | None, components: int | float | str | None
+) -> None:
+    """Raise an ArgumentError for an option that none of the closers takes."""
+    from modgap.closers import METHODS, method_and_comparison
+    from modgap.errors import ArgumentError
+
+    takes = {
+        option
+        for closer in chosen
+        if isinstance(closer, str)
+        for option in METHODS[method_and_comparison(closer)[0]].takes
+    }
+    for given, option in ((alphas, "alpha"), (components, "n_components")):
+        if given is not None and option not in takes:
+            takers = ", ".join(name for name, known in METHODS.items() if option in known.takes)
+            words = "--alphas" if option == "alpha" else "--n-components"
+            raise ArgumentError(
+                f"none of the closers takes `{words}`; leave it out, or add {takers}"
+            )
 
 
 def _check_fragile(fragile: int | None, noisy: bool) -> None:
@@ -117,143 +152,103 @@ def _check_fragile(fragile: int | None, noisy: bool) -> None:
         raise ArgumentError("`--fragile` needs a noise to be fragile under; give --noise")
 
 
-def _print(document: dict[str, Any]) -> None:
+def _print(study: Study) -> None:
     from modgap.cli._console import figure, say
     from modgap.io._guard import shown
 
-    task = document["task"]
+    task = study.task
     say(
         f"{task['kind']}: {task['queries']} queries, gallery of {task['gallery']}, "
         f"{task['dimension']} dimensions of which the gallery spans {task['rank']}, "
         f"by {task['metric']}"
     )
-    say()
-    several = len({row["problem"] for row in document["closers"]}) > 1
-    for problem, group in groupby(document["closers"], key=lambda row: row["problem"]):
-        rows = list(group)
-        gap = document["gap"][problem] if several else document["gap"]
-        rmg = gap["relative_modality_gap"]
+    for gap in study.gaps:
+        say()
+        rmg = gap.relative_modality_gap
         say(
-            f"{shown(problem)}: gap {figure(gap['centroid_gap'])}, cosine of the means "
-            f"{figure(gap['centroid_cosine'])}" + ("" if rmg is None else f", RMG {figure(rmg)}")
+            f"{shown(gap.problem)}: gap {figure(gap.centroid_gap)}, cosine of the means "
+            f"{figure(gap.centroid_cosine)}" + ("" if rmg is None else f", RMG {figure(rmg)}")
         )
-        if rows[0]["recall"]:
-            _print_recall(rows)
-        for i in range(len(rows[0]["noises"])):
-            _print_noise(rows, i)
-        if not rows[0]["noises"]:
-            _print_clean(rows)
+        _print_rows(study.of_problem(gap.problem))
+    _print_legend(study)
 
 
-def _shared_columns(rows: list[dict[str, Any]]) -> tuple[list[tuple[str, str]], list[list[str]]]:
-    """Return the columns that name a row of a table, without those that are empty throughout."""
-    from modgap.cli._console import figure
-
-    columns, cells = [("method", "name")], [[row["method"]] for row in rows]
-    for key, header in (("alpha", "alpha"), ("n_components", "k")):
-        if any(row[key] is not None for row in rows):
-            columns.append((header, "number"))
-            for cell, row in zip(cells, rows, strict=True):
-                value = row[key]
-                cell.append(f"{value:g}" if isinstance(value, float) else figure(value))
-    columns.append(("exact", "number"))
-    for cell, row in zip(cells, rows, strict=True):
-        cell.append(figure(row["exact"]))
-    return columns, cells
-
-
-def _print_clean(rows: list[dict[str, Any]]) -> None:
+def _print_rows(rows: tuple[Row, ...]) -> None:
+    """Print closers down and noises across; stability of its own only where it is not the retention."""
     from modgap.cli._console import figure, print_table
 
-    columns, cells = _shared_columns(rows)
-    for key, header in (
-        ("clean_accuracy", "clean accuracy"),
-        ("agreement", "agreement"),
-        ("gap_after", "gap after"),
-    ):
-        if any(row[key] is not None for row in rows):
-            columns.append((header, "number"))
-            for cell, row in zip(cells, rows, strict=True):
-                cell.append(figure(row[key]))
+    columns = [("closer", "name"), ("exact", "number"), ("agree-\nment", "number")]
+    cells = [[row.label, figure(row.exact), figure(row.agreement)] for row in rows]
+    if rows[0].clean_accuracy is not None:
+        columns.append(("accu-\nracy", "number"))
+        for cell, row in zip(cells, rows, strict=True):
+            cell.append(figure(row.clean_accuracy))
+    for k in rows[0].recall or ():
+        columns.append((f"recall\n@{k}", "number"))
+        for cell, row in zip(cells, rows, strict=True):
+            cell.append(figure((row.recall or {}).get(k)))
     print_table(columns, cells, title="without noise")
-
-
-def _print_recall(rows: list[dict[str, Any]]) -> None:
-    from modgap.cli._console import figure, print_table
-
-    columns, cells = _shared_columns(rows)
-    columns += [(f"recall@{k}", "number") for k in rows[0]["recall"]]
-    for cell, row in zip(cells, rows, strict=True):
-        cell += [figure(value) for value in row["recall"].values()]
-    print_table(columns, cells, title="without noise")
-
-
-def _print_noise(rows: list[dict[str, Any]], i: int) -> None:
-    """Print one noise's table: agreement and retention stand beside stability."""
-    from modgap.cli._console import figure, print_table
-
-    noises = [row["noises"][i] for row in rows]
-    columns, cells = _shared_columns(rows)
-    accurate = any(noise["noisy_accuracy"] is not None for noise in noises)
-    sampled = any(noise["stability_stderr"] for noise in noises)
-    headers = [
-        "agree-\nment",
-        "stabil-\nity",
-        *(["std.\nerror"] if sampled else []),
-        "reten-\ntion",
+    if not rows[0].results:
+        return
+    _print_noises(rows, "retention", "answers from before closing that survive the noise")
+    differ = [
+        row for row in rows if any(figure(r.retention) != figure(r.stability) for r in row.results)
     ]
-    headers += ["clean\nacc.", "noisy\nacc."] if accurate else []
-    columns += [(header, "number") for header in headers]
-    for cell, row, noise in zip(cells, rows, noises, strict=True):
-        cell += [figure(row["agreement"]), figure(noise["stability"])]
-        if sampled:
-            error = noise["stability_stderr"]
-            cell.append(figure(error) if error else "-")
-        cell.append(figure(noise["retention"]))
-        if accurate:
-            cell += [figure(row["clean_accuracy"]), figure(noise["noisy_accuracy"])]
-    print_table(
-        columns,
-        cells,
-        title=f"{noises[0]['noise']} on the {noises[0]['side']}",
-        caption=f"estimator: {_estimators(rows, noises)}",
-    )
+    if differ:
+        _print_noises(
+            tuple(differ), "stability", "of a closer's own answers, where it changes some"
+        )
 
 
-def _estimators(rows: list[dict[str, Any]], noises: list[dict[str, Any]]) -> str:
-    """Return the estimator, or each with the methods that it served."""
-    served: dict[str, list[str]] = {}
-    for row, noise in zip(rows, noises, strict=True):
-        served.setdefault(noise["estimator"], []).append(row["method"])
-    if len(served) == 1:
-        return next(iter(served))
-    parts = [f"{name} for {', '.join(dict.fromkeys(who))}" for name, who in served.items()]
-    return "; ".join(parts)
+def _print_noises(rows: tuple[Row, ...], name: str, words: str) -> None:
+    from modgap.cli._console import figure, print_table
+
+    columns = [("closer", "name")]
+    columns += [
+        (r.noise.replace(":", ":\n", 1).replace("@", "\n@"), "number") for r in rows[0].results
+    ]
+    cells = [[row.label, *(figure(getattr(r, name)) for r in row.results)] for row in rows]
+    print_table(columns, cells, title=f"{name}: {words}")
 
 
-def _print_fragile(found: Study, count: int, names: list[str] | None) -> None:
+def _print_legend(study: Study) -> None:
+    """Print how the figures were obtained."""
+    from modgap.cli._console import figure, say
+
+    results = [result for row in study for result in row.results]
+    if results:
+        estimators = ", ".join(sorted({result.estimator for result in results}))
+        error = max((result.stderr or 0.0 for result in results), default=0.0)
+        sampled = f"; standard error of sampled figures at most {figure(error)}" if error else ""
+        say(f"Estimator: {estimators}{sampled}.")
+    if any(result.noisy_accuracy is not None for result in results):
+        say("Accuracy under noise: --json or --csv.")
+    unseen = dict.fromkeys(row.label for row in study if row.held_out)
+    if unseen:
+        folds = next(row.folds for row in study if row.held_out)
+        say(f"Judged on queries they were not fitted to, in {folds} folds: {', '.join(unseen)}.")
+
+
+def _print_fragile(study: Study, count: int, names: list[str] | None) -> None:
     """Print the least stable queries of the first row, and what the other rows make of them."""
     from modgap.cli._console import figure, print_table
     from modgap.io._guard import shown
 
-    first = found.closers[0]
-    rows = [i for i, row in enumerate(found.closers) if row["problem"] == first["problem"]][:4]
+    first = study.rows[0]
+    rows = study.of_problem(first.problem)[:4]
     columns = [("query", "number"), ("answer", "name"), ("right", "number")]
-    columns += [(_name(found.closers[i]), "number") for i in rows]
+    columns += [(row.label, "number") for row in rows]
     cells = []
-    for item in found.fragile(count):
+    for item in first.fragile(count):
         answer = item["decision"]
         label = str(answer)
         if names is not None and answer < len(names):
             label = shown(names[answer])[:24]
-        stable = [found.details[i].outcomes[0].stability[item["query"]] for i in rows]
-        right = figure(item["right"])
-        cells.append([str(item["query"]), label, right, *(figure(value) for value in stable)])
-    noise = first["noises"][0]["noise"]
+        stable = [row.results[0].outcome.stability[item["query"]] for row in rows]
+        cells.append(
+            [str(item["query"]), label, figure(item["right"]), *(figure(value) for value in stable)]
+        )
+    noise = first.results[0].noise
     print_table(
-        columns, cells, title=f"least stable of {_name(first)} under {noise}; stability by method"
+        columns, cells, title=f"least stable of {first.label} under {noise}; stability by closer"
     )
-
-
-def _name(row: dict[str, Any]) -> str:
-    return row["method"] if row["alpha"] in (None, 1.0) else f"{row['method']} {row['alpha']:g}"

@@ -209,6 +209,9 @@ class Stage:
         changed = np.flatnonzero(whole.decided != self.before)
         lost = self._lost_by(changed, whole.decided[changed])
         ties = int((lost <= closure.resolution).sum())
+        withdrawn = self._withdrawn(fitted, changed.size, ties)
+        for sentence in withdrawn:
+            warnings.warn(sentence, ClosureWarning, stacklevel=5)
         return Row(
             problem=self.problem.name,
             closure=closure,
@@ -221,7 +224,7 @@ class Stage:
             gap_after=_gap_after(self.problem, closure),
             recall=whole.recall_means(),
             folds=folds,
-            notes=(*fitted.notes, *self._withdrawn(fitted, changed.size, ties)),
+            notes=(*fitted.notes, *withdrawn),
             results=tuple(NoiseResult(outcome) for outcome in whole.outcomes),
         )
 
@@ -232,7 +235,8 @@ class Stage:
         system = self.problem.subset(rows).system(self.metric)
         pairs = np.stack([self.before[rows], now], axis=1)
         scores = item_scores(system, self.metric, pairs)
-        return scores[:, 0] - scores[:, 1]
+        lost: np.ndarray = scores[:, 0] - scores[:, 1]
+        return lost
 
     def _keeps(self, fitted: _Fitted, changed: int, ties: int) -> bool:
         """Whether this closure can be said to keep every answer, ties aside, here."""

@@ -12,7 +12,8 @@ from modgap.closers import fit
 from modgap.closers.closure import Closure
 from modgap.decisions.metric import as_metric
 from modgap.decisions.neighbors import nearest, nearest_candidates
-from modgap.evaluation.study import Study, evaluate
+from modgap.evaluation.records import Study
+from modgap.evaluation.study import evaluate
 from modgap.evaluation.tasks import Problem, Task
 from modgap.robustness.noise import Gaussian, Noise
 
@@ -137,7 +138,7 @@ def _points(
 
 def sweep(study: Study, name: str, affine: dict[str, Any] | None) -> dict[str, Any]:
     """Return the alpha sweep of one problem: one line per noise, and the level of `affine`."""
-    rows = [row for row in study.closers if row["problem"] == name]
+    rows = [row.to_dict() for row in study.of_problem(name)]
     levels = {} if affine is None else {(n["noise"], n["side"]): n for n in affine["noises"]}
     lines = []
     for j, noise in enumerate(rows[0]["noises"]):
@@ -163,14 +164,13 @@ def fragile(
     study: Study, problem: Problem, metric: str, classes: Sequence[str] | None, k: int = 10
 ) -> list[dict[str, Any]]:
     """Return the queries whose answer is least stable without closing, the most fragile first."""
-    rows = [i for i, row in enumerate(study.closers) if row["problem"] == problem.name]
-    methods = {study.closers[i]["method"]: i for i in rows}
-    if not study.details[methods["none"]].outcomes:
+    rows = {row.method: row for row in study.of_problem(problem.name)}
+    if not rows["none"].results:
         return []
-    closed = study.details[methods["affine"]] if "affine" in methods else None
+    closed = rows.get("affine")
     second, radius = _margins(problem, metric)
     found = []
-    for entry in study.fragile(k, row=methods["none"]):
+    for entry in rows["none"].fragile(k):
         i = entry["query"]
         right = None
         if problem.positives is not None:
@@ -183,7 +183,7 @@ def fragile(
                 "right_answers": right,
                 "is_right": entry["right"],
                 "stability": entry["stability"],
-                "stability_closed": closed and float(closed.outcomes[0].stability[i]),
+                "stability_closed": closed and float(closed.results[0].outcome.stability[i]),
                 "radius": None if radius is None else float(radius[i]),
             }
         )
@@ -233,21 +233,21 @@ def templates(task: Task, noises: Sequence[Noise], draws: int, seed: int) -> dic
     reworded = [Problem(n, problem.queries, g, problem.positives) for n, g in named.items()]
     own = evaluate(Task(task.kind, task.metric, tuple(reworded)), ["none", "affine"],
                    noises=noises[:1], draws=draws, seed=seed)  # fmt: skip
-    flips = [{n["noise"]: 1 - n["stability"] for n in row["noises"]} for row in shared.closers]
+    flips = [{n.noise: 1 - n.stability for n in row.results} for row in shared]
     rows = []
     for i, name in enumerate(named):
-        none, affine = own.closers[2 * i], own.closers[2 * i + 1]
+        none, affine = own.rows[2 * i], own.rows[2 * i + 1]
         label = f"paraphrase:{name}"
         rows.append(
             {
                 "template": name,
                 "reference": i == 0,
-                "accuracy": none["clean_accuracy"],
+                "accuracy": none.clean_accuracy,
                 "flips": flips[0].get(label, 0.0),
                 "flips_closed": flips[1].get(label, 0.0),
-                "gap": own.gap[name]["centroid_gap"],
-                "stability": none["noises"][0]["stability"] if noises else None,
-                "stability_closed": affine["noises"][0]["stability"] if noises else None,
+                "gap": own.gaps[i].centroid_gap,
+                "stability": none.results[0].stability if noises else None,
+                "stability_closed": affine.results[0].stability if noises else None,
             }
         )
     return {"noise": noises[0].label if noises else None, "rows": rows}

@@ -15,7 +15,8 @@ from modgap._core.arrays import to_numpy
 from modgap._core.checks import check_count
 from modgap.errors import ArgumentError, ClosureWarning, ModgapError
 from modgap.evaluation.advice import advise
-from modgap.evaluation.study import Study, evaluate
+from modgap.evaluation.records import Study
+from modgap.evaluation.study import evaluate
 from modgap.evaluation.tasks import Problem, Task
 from modgap.measures import measure
 from modgap.report import sections
@@ -146,15 +147,15 @@ def _evaluate(
     except ModgapError:
         study = run(["none"])
     skipped = []
-    rows, details = list(study.closers), list(study.details)
+    rows = list(study.rows)
     for name in methods[1:]:
         try:
             more = run([name])
         except ModgapError as error:
             skipped.append({"method": name, "reason": str(error)})
         else:
-            rows, details = rows + more.closers, details + more.details
-    return Study(study.task, study.gap, rows, details), skipped
+            rows += more.rows
+    return replace(study, rows=tuple(rows)), skipped
 
 
 def _smooth(noises: Sequence[Noise]) -> list[Noise]:
@@ -176,7 +177,7 @@ def _query_noise(
     `scaled` is left out: it makes queries longer, so noise of a fixed size looks smaller beside them.
     """
     gaussian = next((n for n in noises if isinstance(n, Gaussian)), Gaussian(0.022))
-    methods = dict.fromkeys(row["method"] for row in study.closers)
+    methods = dict.fromkeys(row.method for row in study)
     names = [method for method in methods if method != "scaled"]
     noise = replace(gaussian, variance=None, side="queries")
     return evaluate(task, names, (1.0,), [noise], draws=min(draws, _QUERY_DRAWS), seed=seed,
@@ -193,9 +194,9 @@ def _problem(
     seed: int,
 ) -> dict[str, Any]:
     """Return the sections of one problem."""
-    mine = [i for i, row in enumerate(study.closers) if row["problem"] == problem.name]
-    rows = [study.closers[i] for i in mine]
-    closures = {study.closers[i]["method"]: study.details[i].closure for i in mine}
+    mine = study.of_problem(problem.name)
+    rows = [row.to_dict() for row in mine]
+    closures = {row.method: row.closure for row in mine}
     affine = next((row for row in rows if row["method"] == "affine"), None)
     measured = _measured(problem, seed)
     share = sections.free_share(problem, task.metric)
@@ -209,8 +210,7 @@ def _problem(
         "closers": rows,
         "query_noise": [
             {"method": row["method"], "exact": row["exact"], **row["noises"][0]}
-            for row in on_queries.closers
-            if row["problem"] == problem.name
+            for row in (one.to_dict() for one in on_queries.of_problem(problem.name))
         ],
         "sweep": sections.sweep(swept, problem.name, affine),
         "fragile": sections.fragile(study, problem, task.metric, classes),
@@ -229,8 +229,7 @@ def _measured(problem: Problem, seed: int) -> dict[str, Any]:
 
 def _rank(study: Study, name: str) -> int:
     """Return the rank of one problem's gallery."""
-    own = study.gap.get(name, study.gap)
-    return int(own["rank"])
+    return next(gap.rank for gap in study.gaps if gap.problem == name)
 
 
 def _settings(
@@ -242,7 +241,7 @@ def _settings(
     seed: int,
 ) -> dict[str, Any]:
     """Return what it takes to get the same numbers again."""
-    estimators = {noise["estimator"] for row in study.closers for noise in row["noises"]}
+    estimators = {result.estimator for row in study for result in row.results}
     sides = {"gallery": "", "queries": "@queries", "both": "@both"}
     return {
         "methods": list(methods),

@@ -62,8 +62,12 @@ def _dataset(data: Labelled, sigmas: Sequence[float], alphas: Sequence[float]) -
     noises = [Gaussian(sigma) for sigma in sigmas]
     template = _best_template(data)
     study = evaluate(data.task(template), ["orthogonal", "affine"], alphas, noises)
-    rows = [row for row in study.closers if row["method"] == "orthogonal"]
-    affine = next(row for row in study.closers if row["method"] == "affine" and row["alpha"] == 1.0)
+    rows = [row for row in study.to_dict()["closers"] if row["method"] == "orthogonal"]
+    affine = next(
+        row
+        for row in study.to_dict()["closers"]
+        if row["method"] == "affine" and row["alpha"] == 1.0
+    )
     return {
         "dataset": data.name,
         "template": data.templates[template],

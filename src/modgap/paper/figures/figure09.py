@@ -68,7 +68,7 @@ def _rows(task: Task, name: str, bins: Sequence[int]) -> list[dict[str, Any]]:
             "accuracy": [noise["noisy_accuracy"] for noise in row["noises"]],
             "clean_accuracy": row["clean_accuracy"],
         }
-        for row in study.closers
+        for row in study.to_dict()["closers"]
     ]
 
 

@@ -61,7 +61,7 @@ def _templates(data: Labelled) -> list[dict[str, Any]]:
     """Return, per other template, the share of answers it keeps before closing and after."""
     study = evaluate(data.task(), METHODS, noises=(), paraphrase=True)
     rows = []
-    for row in study.closers:
+    for row in study.to_dict()["closers"]:
         for noise in row["noises"]:
             rows.append(
                 {
@@ -111,8 +111,8 @@ def _choice(pair: Pairs) -> list[dict[str, Any]]:
         {
             "dataset": pair.name,
             "sigma": sigma,
-            "clean_accuracy": study.closers[0]["clean_accuracy"],
-            **{row["method"]: row["noises"][j]["stability"] for row in study.closers},
+            "clean_accuracy": study.to_dict()["closers"][0]["clean_accuracy"],
+            **{row["method"]: row["noises"][j]["stability"] for row in study.to_dict()["closers"]},
         }
         for j, sigma in enumerate(SIGMAS)
     ]

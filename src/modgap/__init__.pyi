@@ -31,6 +31,7 @@ from .evaluation import Study as Study
 from .evaluation import ZeroShot as ZeroShot
 from .evaluation import advise as advise
 from .evaluation import evaluate as evaluate
+from .measures import Gap as Gap
 from .measures import measure as measure
 from .robustness import Bins as Bins
 from .robustness import Codec as Codec

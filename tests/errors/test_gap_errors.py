@@ -208,11 +208,11 @@ def test_directions_fit_the_cloud():
         (lambda: gap.hubness(X, X, k=4), "`k` must be between 1 and 3; got 4"),
         (
             lambda: gap.hubness(X, X, metric="manhattan"),
-            "`metric` must be one of euclidean, ip, cosine; got 'manhattan'",
+            "`metric` must be one of cosine, ip, euclidean; got 'manhattan'",
         ),
         (
             lambda: gap.doubly_stochastic_deviation(X, X, metric="cosine"),
-            "`metric` must be one of euclidean, ip; got 'cosine'",
+            "`metric` must be euclidean or ip; for cosine normalise the rows first",
         ),
         (
             lambda: gap.doubly_stochastic_deviation(X, X, temperature=0),

@@ -36,47 +36,44 @@ class TestCoco:
     """CLIP ViT-B/16, 500 pairs; published figures and a prototype's, to their three digits."""
 
     def test_gap(self, coco):
-        assert coco["centroid_gap"] == pytest.approx(0.851, abs=5e-4)
-        assert coco["relative_modality_gap"] == pytest.approx(0.591, abs=5e-4)
+        assert coco.centroid_gap == pytest.approx(0.851, abs=5e-4)
+        assert coco.relative_modality_gap == pytest.approx(0.591, abs=5e-4)
 
     def test_recall_in_both_directions(self, coco):
-        assert coco["relative_alignment"]["a_to_b"] == pytest.approx(0.552, abs=1e-12)
-        assert coco["relative_alignment"]["b_to_a"] == pytest.approx(0.506, abs=1e-12)
+        assert coco.relative_alignment.a_to_b == pytest.approx(0.552, abs=1e-12)
+        assert coco.relative_alignment.b_to_a == pytest.approx(0.506, abs=1e-12)
 
     def test_one_plane_tells_images_from_texts(self, coco):
-        assert coco["linear_separability"] == 1.0
+        assert coco.linear_separability == 1.0
 
     def test_the_gap_is_far_above_the_sampling_floor(self, coco):
-        assert coco["centroid_gap"] > 15 * coco["centroid_gap_floor"]
+        assert coco.centroid_gap > 15 * coco.centroid_gap_floor
 
     def test_pairs_are_nearer_than_the_cone_alone(self, coco):
-        assert coco["paired_cosine"] == pytest.approx(0.310, abs=5e-4)
-        assert coco["matched_mismatched_margin"] == pytest.approx(0.148, abs=5e-4)
+        assert coco.paired_cosine == pytest.approx(0.310, abs=5e-4)
+        assert coco.matched_mismatched_margin == pytest.approx(0.148, abs=5e-4)
 
     def test_the_gap_is_not_more_orthogonal_than_a_random_direction(self, coco):
         # Plain figures against the claim of global orthogonality: the clouds vary 2.5 and 3.4 times
         # as much along g as along an average direction, and their differences lean to it more.
-        ratio = coco["gap_variance_ratio"]
-        assert ratio == {
-            "queries": pytest.approx(2.518, abs=5e-4),
-            "gallery": pytest.approx(3.425, abs=5e-4),
-        }
-        for cosines in coco["difference_cosines"].values():
-            assert cosines["mean_abs"] > 1.5 * cosines["expected_mean_abs"]
+        ratio = coco.gap_variance_ratio
+        assert (ratio.queries, ratio.gallery) == pytest.approx((2.518, 3.425), abs=5e-4)
+        for cosines in (coco.difference_cosines.queries, coco.difference_cosines.gallery):
+            assert cosines.mean_abs > 1.5 * cosines.expected_mean_abs
 
 
 class TestUntrained:
     """The same network before training: two cones, apart from the start."""
 
     def test_the_cones_lie_apart_before_training(self, untrained):
-        assert untrained["centroid_gap"] == pytest.approx(1.136, abs=5e-4)
-        assert untrained["relative_modality_gap"] == pytest.approx(0.748, abs=5e-4)
-        assert untrained["queries"]["mean_cosine"] > 0.6
-        assert untrained["gallery"]["mean_cosine"] > 0.6
+        assert untrained.centroid_gap == pytest.approx(1.136, abs=5e-4)
+        assert untrained.relative_modality_gap == pytest.approx(0.748, abs=5e-4)
+        assert untrained.queries.mean_cosine > 0.6
+        assert untrained.gallery.mean_cosine > 0.6
 
     def test_nothing_is_aligned(self, untrained):
-        assert untrained["matched_mismatched_margin"] == pytest.approx(0, abs=2e-3)
-        assert untrained["relative_alignment"]["mutual"] <= 0.01
+        assert untrained.matched_mismatched_margin == pytest.approx(0, abs=2e-3)
+        assert untrained.relative_alignment.mutual <= 0.01
 
 
 class TestDirectly:
@@ -131,8 +128,8 @@ class TestDirectly:
         narrow = gap.measure(images, texts, paired=True)
         wide = gap.measure(images.astype(np.float64), texts.astype(np.float64), paired=True)
         for name in ("centroid_gap", "relative_modality_gap", "linear_separability", "alignment"):
-            assert narrow[name] == pytest.approx(wide[name], rel=1e-12)
-        assert narrow["gallery"]["uniformity"] == pytest.approx(wide["gallery"]["uniformity"])
+            assert getattr(narrow, name) == pytest.approx(getattr(wide, name), rel=1e-12)
+        assert narrow.gallery.uniformity == pytest.approx(wide.gallery.uniformity)
 
 
 class TestClassTexts:
@@ -143,12 +140,12 @@ class TestClassTexts:
         images = real_data("caltech101_clip_vitb32", "images.npy")
         texts = real_data("caltech101_clip_vitb32", "texts.npy")[template]
         found = gap.measure(images, texts)
-        assert found["gallery"]["rank"] == 37
-        assert found["residual_gap_curve"]["components"][-1] == 37
+        assert found.gallery.rank == 37
+        assert found.residual_gap_curve.components[-1] == 37
         # Between the last template's .952 and the first's .941; a random direction keeps .963.
-        assert 0.94 < found["residual_gap_curve"]["ratios"][-1] < 0.955
-        assert 0.95 < found["centroid_gap"] < 0.97
-        assert 0.07 < found["centroid_gap_floor"] < 0.09
+        assert 0.94 < found.residual_gap_curve.ratios[-1] < 0.955
+        assert 0.95 < found.centroid_gap < 0.97
+        assert 0.07 < found.centroid_gap_floor < 0.09
 
     def test_a_template_makes_the_texts_more_alike_and_the_gap_no_smaller(self, real_data):
         texts = real_data("caltech101_clip_vitb32", "texts.npy")
@@ -162,8 +159,8 @@ class TestClassTexts:
         images = real_data("cifar10_openclip_vitb32_laion2b", "images.npy")
         texts = real_data("cifar10_openclip_vitb32_laion2b", "texts.npy")[0]
         found = gap.measure(images, texts)
-        assert found["centroid_gap"] == pytest.approx(0.936, abs=5e-4)
-        assert found["gallery"]["rank"] == 9
-        assert found["residual_gap_curve"]["ratios"][-1] == pytest.approx(0.974, abs=5e-4)
-        assert found["hubness"]["k"] == 5
-        assert found["linear_separability"] == 1.0
+        assert found.centroid_gap == pytest.approx(0.936, abs=5e-4)
+        assert found.gallery.rank == 9
+        assert found.residual_gap_curve.ratios[-1] == pytest.approx(0.974, abs=5e-4)
+        assert found.hubness.k == 5
+        assert found.linear_separability == 1.0

@@ -12,8 +12,9 @@ import pytest
 
 from modgap import load_sample
 from modgap import measures as gap
-from modgap.cli import _inputs, _selfcheck, main, measure
+from modgap.cli import _inputs, _selfcheck, main
 from modgap.closers import METHODS
+from modgap.measures.words import main_lines
 from modgap.paper.dynamics import Simulation
 
 ROOT = Path(__file__).parents[2]
@@ -79,15 +80,20 @@ def test_measure_prints_the_librarys_document(modgap, pair):
         sample.images[:90], sample.images[90:180], paired=True, sample=50, seed=4
     )
     found = json.loads(modgap("measure", *pair, "--paired", "--sample", 50, "--seed", 4, "--json"))
-    assert found == json.loads(json.dumps(expected))
+    assert found == expected.to_dict()
 
 
-def test_measure_shows_every_figure_of_pairs(modgap, pair, monkeypatch):
+def test_measure_shows_the_main_figures_with_a_sentence_each(modgap, pair, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
+    sample = load_sample()
     table = modgap("measure", *pair, "--paired")
-    for _, name, meaning in measure.FIGURES:
-        assert name in table
-        assert meaning in table
+    words = " ".join(table.split())
+    lines = main_lines(gap.measure(sample.images[:90], sample.images[90:180], paired=True))
+    assert len(lines) == 12
+    for line in lines:
+        assert line.name in table
+        assert line.value in table
+        assert set(line.says.split()) <= set(words.split())
     assert max(map(len, table.splitlines())) <= 80
     assert "…" not in table
     assert "--paired measures the pairs" in modgap("measure", *pair, "--raw")

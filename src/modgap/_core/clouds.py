@@ -1,16 +1,20 @@
-"""Clouds in blocks: float64 rows, means, samples and pairs, never a second copy of a cloud."""
+"""Clouds: rows checked once, and their statistics, each made when first asked for and then kept.
+
+Everything runs over blocks of rows in float64; a second copy of a cloud is made only where it is small.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from modgap._core.arrays import (
+    BLOCK_ELEMENTS,
     Array,
     as_float64,
     asarray_like,
@@ -20,9 +24,22 @@ from modgap._core.arrays import (
     float64,
     namespace,
     normalize_rows,
+    row_norms,
+    to_numpy,
 )
-from modgap._core.checks import check_count
+from modgap._core.checks import (
+    check_cloud,
+    check_count,
+    check_directions,
+    check_finite,
+    check_same_width,
+)
 from modgap._core.moments import Moments
+from modgap.errors import DataError, ShapeError
+
+__all__ = ["Center", "Cloud", "Pairing", "Tile", "open_cloud", "open_clouds", "open_pairs"]
+
+_Made = TypeVar("_Made")
 
 #: Rows along each side of a tile of pairs: 1 Mi float64 values, 8 MiB.
 _TILE_ROWS = 1024
@@ -53,6 +70,27 @@ class Center:
         """Mean squared length of the rows."""
         return self.variance + squared_length(self.mean)
 
+    @property
+    def has_spread(self) -> bool:
+        """Whether the rows differ by more than the rounding of their dtype."""
+        return self.variance > 4 * self.eps**2 * self.power
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """What one pass over true pairs leaves, row i of one cloud with row i of the other.
+
+    Attributes
+    ----------
+    squares : array (n,), float64
+        Squared distances of the rows as they are measured.
+    cosines : array (n,), float64
+        0 beside a row of zeros, which has none.
+    """
+
+    squares: Array
+    cosines: Array
+
 
 @dataclass(frozen=True)
 class Tile:
@@ -74,81 +112,254 @@ class Tile:
     weight: int
 
 
-def float64_rows(x: Array, *, normalize: bool) -> Array:
-    """Return rows in float64, of unit length if asked; a graph of gradients is left behind."""
-    x = as_float64(x.detach() if hasattr(x, "detach") else x)
-    return normalize_rows(x) if normalize else x
+@dataclass(frozen=True, eq=False)
+class Cloud:
+    """Rows that were checked, or their moments alone, with all that measures ask of them.
 
+    Made by `open_cloud`. Every function of `modgap.measures` takes one in the place of an array and
+    then neither checks nor decomposes again.
 
-def row_blocks(x: Array, *, normalize: bool) -> Iterator[Array]:
-    """Yield the rows of a cloud in float64 blocks, of unit length if asked."""
-    for rows in block_slices(x.shape[0], x.shape[1]):
-        yield float64_rows(x[rows, :], normalize=normalize)
-
-
-def paired_blocks(a: Array, b: Array, *, normalize: bool) -> Iterator[tuple[Array, Array]]:
-    """Yield blocks of both clouds that hold the same row numbers."""
-    yield from zip(
-        row_blocks(a, normalize=normalize), row_blocks(b, normalize=normalize), strict=True
-    )
-
-
-def cloud_center(x: Array, *, normalize: bool) -> Center:
-    """Return count, mean and variance of the rows, in one pass.
-
-    Summed about the mean of a few rows: the variance keeps its digits far from the origin.
+    Attributes
+    ----------
+    rows : array (n, d) or None
+        As they are stored; None where only moments are known.
+    normalize : bool
+        Whether they are measured as rows of unit length.
+    lengths : array (n,), float64, or None
+        Euclidean lengths of the rows as they are stored.
+    known : Moments, optional
+        Of the rows as they are measured, where somebody had them already.
+    whole : bool
+        Whether moments will be asked for anyway, so that the centre comes from them.
     """
-    xp = namespace(x)
-    n = int(x.shape[0])
-    pivot = xp.mean(float64_rows(x[: min(256, n), :], normalize=normalize), axis=0)
-    total = xp.zeros((x.shape[1],), dtype=float64(xp), device=device(x))
-    squares = 0.0
-    for block in row_blocks(x, normalize=normalize):
-        block = block - pivot
-        total = total + xp.sum(block, axis=0)
-        squares += float(xp.sum(block * block))
-    step = total / n
-    return Center(n, pivot + step, max(squares / n - squared_length(step), 0.0), dtype_eps(x))
+
+    rows: Array
+    normalize: bool
+    lengths: Array
+    known: Moments | None = None
+    whole: bool = False
+    _made: dict[Any, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def count(self) -> int:
+        """Rows, n."""
+        return self.center.count if self.rows is None else int(self.rows.shape[0])
+
+    @property
+    def width(self) -> int:
+        """Embedding dimension d."""
+        return int(self.center.mean.shape[0] if self.rows is None else self.rows.shape[1])
+
+    @cached_property
+    def moments(self) -> Moments:
+        """Moments of the rows as measured: products in float64, rounding unit that of the input."""
+        if self.known is not None:
+            return self.known
+        rows = self.need_rows()
+        moments = Moments.from_blocks(self.blocks(), precision="float64")
+        return replace(moments, eps=max(moments.eps, dtype_eps(rows)))
+
+    @cached_property
+    def center(self) -> Center:
+        """Count, mean and variance: from the moments where they are there or will be."""
+        if not self._has_moments:
+            return _center(self)
+        found = self.moments
+        return Center(found.count, found.mean, found.total_variance, found.eps)
+
+    @property
+    def _has_moments(self) -> bool:
+        return self.known is not None or self.whole or "moments" in vars(self)
+
+    @cached_property
+    def unit_center(self) -> Center:
+        """The centre of the rows scaled to unit length, which cosines need.
+
+        Raises
+        ------
+        DataError
+            A row has no direction, or only moments of other rows are known.
+        """
+        if self.normalize:
+            return self.center
+        rows = self.need_directions().rows
+        return Cloud(rows, True, self.lengths).center
+
+    @cached_property
+    def _prepared(self) -> Array:
+        return self._prepare(slice(None))
+
+    def _prepare(self, rows: slice) -> Array:
+        block = as_float64(self.rows[rows, :])
+        return block / self._divisors[rows, :] if self.normalize else block
+
+    @cached_property
+    def _divisors(self) -> Array:
+        xp = namespace(self.lengths)
+        return xp.where(self.lengths > 0, self.lengths, xp.ones_like(self.lengths))[:, None]
+
+    def block(self, rows: slice) -> Array:
+        """Return some rows in float64 as they are measured; those of a small cloud are kept."""
+        self.need_rows()
+        if self.count * self.width <= BLOCK_ELEMENTS:
+            return self._prepared[rows, :]
+        return self._prepare(rows)
+
+    def blocks(self) -> Iterator[Array]:
+        """Yield all rows in float64 blocks as they are measured."""
+        for rows in block_slices(self.count, self.width):
+            yield self.block(rows)
+
+    def variance_along(self, unit: Array) -> float:
+        """Return the variance along a direction of unit length, >= 0."""
+        xp = namespace(unit)
+        if self._has_moments:
+            scatter = self.moments.scatter
+            return max(dot(xp.matmul(scatter, unit), unit) / self.count, 0.0)
+        about = (xp.matmul(block - self.center.mean, unit) for block in self.blocks())
+        return sum(squared_length(part) for part in about) / self.count
+
+    def tiles(self) -> Iterator[Tile]:
+        """Yield tiles that cover every pair of rows, all about the mean of the cloud."""
+        slices = tile_slices(self.count)
+        center = self.center.mean
+        for i, rows in enumerate(slices):
+            left = self.block(rows) - center
+            yield Tile(left, left, is_diagonal=True, weight=1)
+            for columns in slices[i + 1 :]:
+                yield Tile(left, self.block(columns) - center, is_diagonal=False, weight=2)
+
+    def sample(self, limit: int | None, seed: int) -> Cloud:
+        """Return `limit` rows drawn without replacement, in their order; itself where there are fewer.
+
+        The draw depends on the row count, `limit` and `seed` alone, so paired clouds stay paired.
+        """
+        check_count(seed, "seed", low=0)
+        rows = self.need_rows()
+        if limit is None or self.count <= check_count(limit, "sample", low=2):
+            return self
+
+        def draw() -> Cloud:
+            chosen = np.random.default_rng(seed).choice(self.count, size=limit, replace=False)
+            index = asarray_like(np.sort(chosen), rows)
+            xp = namespace(rows)
+            return Cloud(
+                xp.take(rows, index, axis=0), self.normalize, xp.take(self.lengths, index, axis=0)
+            )
+
+        return self.remember(("sample", limit, seed), draw)
+
+    def paired_with(self, other: Cloud) -> Pairing:
+        """Return the pairs' distances and cosines; one pass for one partner, whoever asks."""
+        return self.remember(("pairs", other), lambda: _pairing(self, other))
+
+    def remember(self, key: Any, make: Callable[[], _Made]) -> _Made:
+        """Return what `make` gave when this key was first asked for."""
+        if key not in self._made:
+            self._made[key] = make()
+        found: _Made = self._made[key]
+        return found
+
+    def need_rows(self) -> Array:
+        """Return the rows, or say that moments do not suffice."""
+        if self.rows is None:
+            raise DataError("this figure needs the rows themselves; moments do not determine it")
+        return self.rows
+
+    def need_directions(self) -> Cloud:
+        """Return the cloud if each row has a direction."""
+        self.need_rows()
+        xp = namespace(self.lengths)
+        if not self.normalize and not bool(xp.all(self.lengths > 0)):
+            raise DataError("a row is all zeros and has no direction; drop it")
+        return self
 
 
-def cloud_moments(x: Array, *, normalize: bool) -> Moments:
-    """Return the moments of the rows, products in float64, rounding unit that of the input."""
-    moments = Moments.from_blocks(row_blocks(x, normalize=normalize), precision="float64")
-    return replace(moments, eps=max(moments.eps, dtype_eps(x)))
+def open_cloud(
+    x: Any,
+    name: str,
+    *,
+    normalize: bool = True,
+    directions: bool | None = None,
+    min_rows: int = 1,
+    moments: Moments | None = None,
+    whole: bool = False,
+) -> Cloud:
+    """Return an array, or moments, as a cloud: the door of every measure.
 
+    One pass over the values finds what is not finite, rows without direction, and the lengths. A
+    cloud goes through as it is, and moments are taken as those of the rows as they are measured.
 
-def moments_center(moments: Moments) -> Center:
-    """Return the part of the moments that the centroid measures need."""
-    return Center(moments.count, moments.mean, moments.total_variance, moments.eps)
+    Parameters
+    ----------
+    x : array (n, d), Moments or Cloud
+    name : str
+        For messages.
+    normalize : bool
+        Measure the rows as rows of unit length.
+    directions : bool, optional
+        Refuse rows of length zero; where `normalize` says so by default.
+    min_rows : int
+    moments : Moments, optional
+        Of the rows as they are measured, if they are there already.
+    whole : bool
+        Moments will be asked for: take the centre from them.
 
-
-def has_spread(moments: Moments) -> bool:
-    """Whether the rows differ by more than the rounding of their dtype."""
-    center = moments_center(moments)
-    return center.variance > 4 * center.eps**2 * center.power
-
-
-def subsample(x: Array, sample: int | None, seed: int) -> Array:
-    """Return `sample` rows drawn without replacement, in their order; all where there are fewer.
-
-    The draw depends on the row count, `sample` and `seed` alone, so paired clouds stay paired.
+    Raises
+    ------
+    DataError
+        A value is NaN, infinite or too large to be squared; a row has no direction.
+    ShapeError
+        The shape is wrong, or there are too few rows.
     """
-    check_count(seed, "seed", low=0)
-    if sample is None or x.shape[0] <= check_count(sample, "sample", low=2):
-        return x
-    chosen = np.random.default_rng(seed).choice(x.shape[0], size=sample, replace=False)
-    return namespace(x).take(x, asarray_like(np.sort(chosen), x), axis=0)
+    if isinstance(x, Moments):
+        x = _cloud_of_moments(x)
+    if isinstance(x, Cloud):
+        if x.count < min_rows:
+            raise ShapeError(
+                f"`{name}` must have at least {min_rows} row(s); got shape {(x.count, x.width)}"
+            )
+        return x.need_directions() if directions and x.rows is not None else x
+    x = check_cloud(x, name, min_rows=min_rows, finite=False)
+    x = x.detach() if hasattr(x, "detach") else x
+    lengths = _lengths(x, name)
+    if normalize if directions is None else directions:
+        _check_lengths(x, lengths, name)
+    if moments is not None and (moments.count, moments.width) != tuple(x.shape):
+        raise ShapeError(
+            f"`moments` of `{name}` must be of its rows {tuple(x.shape)}; got those of "
+            f"{(moments.count, moments.width)}"
+        )
+    return Cloud(x, normalize, lengths, known=moments, whole=whole)
 
 
-def pair_tiles(x: Array, *, normalize: bool, center: Array) -> Iterator[Tile]:
-    """Yield tiles that cover every pair of rows of one cloud, each row minus `center`."""
-    slices = list(block_slices(x.shape[0], 1, elements=_TILE_ROWS))
-    for i, rows in enumerate(slices):
-        left = float64_rows(x[rows, :], normalize=normalize) - center
-        yield Tile(left, left, is_diagonal=True, weight=1)
-        for columns in slices[i + 1 :]:
-            right = float64_rows(x[columns, :], normalize=normalize) - center
-            yield Tile(left, right, is_diagonal=False, weight=2)
+def open_clouds(
+    queries: Any,
+    gallery: Any,
+    *,
+    names: tuple[str, str] = ("queries", "gallery"),
+    moments: tuple[Moments | None, Moments | None] = (None, None),
+    **options: Any,
+) -> tuple[Cloud, Cloud]:
+    """Return two clouds of one width and library; options are those of `open_cloud`."""
+    ours = open_cloud(queries, names[0], moments=moments[0], **options)
+    theirs = open_cloud(gallery, names[1], moments=moments[1], **options)
+    if not isinstance(queries, Cloud) or not isinstance(gallery, Cloud):
+        check_same_width(_shown(ours), names[0], _shown(theirs), names[1])
+    return ours, theirs
+
+
+def open_pairs(
+    a: Any, b: Any, *, names: tuple[str, str] = ("a", "b"), **options: Any
+) -> tuple[Cloud, Cloud]:
+    """Return two clouds whose row i belongs together."""
+    first, second = open_clouds(a, b, names=names, **options)
+    if first.count != second.count:
+        raise ShapeError(
+            f"`{names[0]}` and `{names[1]}` must pair row by row; got {first.count} and "
+            f"{second.count} rows"
+        )
+    return first, second
 
 
 def tile_slices(rows: int) -> list[slice]:
@@ -187,3 +398,77 @@ def dot(v: Array, w: Array) -> float:
     """Return the inner product of two vectors as a float."""
     xp: Any = namespace(v, w)
     return float(xp.sum(v * w))
+
+
+def _shown(cloud: Cloud) -> Array:
+    """Return what says width and library of a cloud."""
+    return cloud.moments.mean[None, :] if cloud.rows is None else cloud.rows
+
+
+def _cloud_of_moments(moments: Moments) -> Cloud:
+    """Return moments as a cloud, of unit rows where the lengths that were seen say so."""
+    off = max(abs(moments.shortest - 1.0), abs(moments.longest - 1.0))
+    # A coordinate rounded to eps moves a unit row's length by that much at most.
+    is_unit = off <= max(moments.eps, 4 * math.sqrt(moments.width) * moments.product_eps)
+    return Cloud(None, is_unit, None, known=moments)
+
+
+def _lengths(x: Array, name: str) -> Array:
+    """Return the lengths of the rows, or name the row that has none because of what it holds."""
+    xp = namespace(x)
+    found = []
+    with np.errstate(over="ignore", invalid="ignore"):  # looked at below
+        for rows in block_slices(x.shape[0], x.shape[1]):
+            found.append(row_norms(as_float64(x[rows, :])))
+    lengths = found[0] if len(found) == 1 else xp.concat(found)
+    if not bool(xp.all(xp.isfinite(lengths))):
+        check_finite(x, name)
+        raise DataError(
+            f"`{name}` holds values up to {float(xp.max(xp.abs(as_float64(x)))):.3g}, whose squares "
+            "leave the range of float64; scale the rows down, which changes no direction"
+        )
+    return lengths
+
+
+def _check_lengths(x: Array, lengths: Array, name: str) -> None:
+    """Raise a DataError that names the first row without direction."""
+    if bool(namespace(lengths).all(lengths > 0)):
+        return
+    check_directions(x, name)
+    row = int(np.argmax(to_numpy(lengths) == 0))
+    raise DataError(
+        f"`{name}` row {row} has values so small that their squares vanish in float64; scale the "
+        "rows up, which changes no direction"
+    )
+
+
+def _center(cloud: Cloud) -> Center:
+    """Return count, mean and variance of the rows, in one pass.
+
+    Summed about the mean of a few rows: the variance keeps its digits far from the origin.
+    """
+    rows = cloud.need_rows()
+    xp = namespace(rows)
+    n = cloud.count
+    pivot = xp.mean(cloud.block(slice(0, min(256, n))), axis=0)
+    total = xp.zeros((cloud.width,), dtype=float64(xp), device=device(rows))
+    squares = 0.0
+    for block in cloud.blocks():
+        block = block - pivot
+        total = total + xp.sum(block, axis=0)
+        squares += float(xp.sum(block * block))
+    step = total / n
+    variance = max(squares / n - squared_length(step), 0.0)
+    return Center(n, pivot + step, variance, dtype_eps(rows))
+
+
+def _pairing(first: Cloud, second: Cloud) -> Pairing:
+    xp = namespace(first.need_rows(), second.need_rows())
+    squares, cosines = [], []
+    for left, right in zip(first.blocks(), second.blocks(), strict=True):
+        step = left - right
+        squares.append(xp.sum(step * step, axis=1))
+        if not first.normalize:
+            left, right = normalize_rows(left), normalize_rows(right)
+        cosines.append(xp.sum(left * right, axis=1))
+    return Pairing(xp.concat(squares), xp.concat(cosines))

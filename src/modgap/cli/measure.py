@@ -2,70 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from modgap.cli._inputs import JsonOption, SeedOption, TemplateOption
 
-#: Where a figure lies in the document of `modgap.measures.measure`, its name, and what it means.
-FIGURES = (
-    ("centroid_gap", "centroid gap", "distance of the two means; 0 is no gap"),
-    ("centroid_gap_floor", "  floor", "what two samples of one cloud would show by chance"),
-    ("squared_gap_per_dimension", "squared gap / d", "the same, squared and per dimension"),
-    ("centroid_cosine", "cosine of the means", "1 where both clouds point the same way"),
-    ("paired_distance", "paired distance", "mean distance of a row to its partner"),
-    ("paired_cosine", "paired cosine", "mean cosine of a row with its partner"),
-    ("matched_mismatched_margin", "pair margin", "partners' cosine minus that of strangers"),
-    (
-        "relative_modality_gap",
-        "relative gap (RMG)",
-        "distance of partners against distances within",
-    ),
-    ("relative_alignment.a_to_b", "queries find theirs", "share nearest to their own partner"),
-    ("relative_alignment.b_to_a", "items find theirs", "the same the other way round"),
-    ("relative_alignment.mutual", "mutual matches", "share of pairs nearest to each other"),
-    ("alignment", "alignment", "mean squared distance of partners"),
-    ("linear_separability", "separability", "held-out accuracy of a linear probe; .5 is chance"),
-    ("frechet_distance.squared", "Frechet distance^2", "of both clouds as Gaussians"),
-    ("frechet_distance.centroid", "  of the means", "its part that the means make"),
-    ("frechet_distance.shape", "  of the shapes", "its part that the covariances make"),
-    (
-        "gap_variance_ratio.queries",
-        "queries along gap",
-        "their variance there over the average one",
-    ),
-    ("gap_variance_ratio.gallery", "gallery along gap", "the same for the gallery"),
-    (
-        "doubly_stochastic_deviation.queries_mean",
-        "imbalance, queries",
-        "of the softmax masses; 0 is doubly stochastic",
-    ),
-    (
-        "doubly_stochastic_deviation.gallery_mean",
-        "imbalance, gallery",
-        "the same the other way round",
-    ),
-    ("difference_cosines.queries.rms", "q. differences", "cosine with the gap; 0 is orthogonal"),
-    ("difference_cosines.gallery.rms", "g. differences", "the same within the gallery"),
-    ("hubness.skewness", "hubness", "skewness of how often an item is found"),
-    ("queries.rank", "rank, queries", "dimensions that the queries span"),
-    (
-        "gallery.rank",
-        "rank, gallery",
-        "the same; below d something can be closed",
-    ),
-    ("queries.effective_rank", "effective rank, q.", "dimensions that the queries really use"),
-    ("gallery.effective_rank", "effective rank, g.", "dimensions that the gallery really uses"),
-    ("queries.mean_cosine", "cone, queries", "mean cosine within; 0 is spread out, 1 a point"),
-    ("gallery.mean_cosine", "cone, gallery", "the same for the gallery"),
-    (
-        "queries.uniformity",
-        "uniformity, queries",
-        "log mean Gaussian potential; lower is more even",
-    ),
-    ("gallery.uniformity", "uniformity, gallery", "the same for the gallery"),
-)
+if TYPE_CHECKING:
+    from modgap.measures import Gap
 
 
 def measure(
@@ -115,40 +59,25 @@ def measure(
             sample=sample,
             seed=seed,
         )
-    if json:
-        print_json(found)
+        document = found.to_dict() if json else None
+    if document is not None:
+        print_json(document)
     else:
         _print(found)
 
 
-def _print(found: dict[str, Any]) -> None:
-    from modgap.cli._console import figure, print_table, say
+def _print(gap: Gap) -> None:
+    from modgap.cli._console import print_table, say
+    from modgap.measures.words import main_lines
 
-    rows = [
-        (name, figure(value), meaning)
-        for path, name, meaning in FIGURES
-        if (value := _look_up(found, path)) is not None
-    ]
-    counts, lengths = found["rows"], "unit length" if found["normalize"] else "their own length"
-    print_table(
-        [("measure", "name"), ("value", "number"), ("what it says", "text")],
-        rows,
-        title=f"{counts['queries']} queries, {counts['gallery']} items, "
-        f"{found['dimension']} dimensions, rows of {lengths}",
-    )
-    if not found["paired"]:
+    columns = [("measure", "name"), ("value", "number"), ("what it says", "text")]
+    print_table(columns, main_lines(gap), title=gap.title)
+    if not gap.paired:
         say("Where row i of A belongs to row i of B, --paired measures the pairs too.")
-    sample = found["sample"]
-    if counts != {side: sample[side] for side in counts}:
+    drawn = (gap.queries.drawn.count, gap.gallery.drawn.count)
+    if drawn != (gap.queries.rows, gap.gallery.rows):
         say(
-            f"Over {sample['queries']} and {sample['gallery']} rows drawn with seed "
-            f"{sample['seed']}: {', '.join(sample['measures'])}."
+            f"Separability, hubness and partners found are over {drawn[0]} and {drawn[1]} rows drawn "
+            f"with seed {gap.seed}."
         )
-
-
-def _look_up(document: Any, path: str) -> Any:
-    for key in path.split("."):
-        if document is None:
-            return None
-        document = document[key]
-    return document
+    say("--json has every figure.")

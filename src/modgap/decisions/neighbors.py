@@ -96,7 +96,7 @@ def nearest(
     metric = as_metric(metric)
     queries, gallery = check_clouds(queries, gallery, zero_rows=not metric.needs_directions)
     check_count(k, "k", high=gallery.shape[0])
-    return _search(queries, gallery, k, metric)
+    return search(queries, gallery, k, metric)
 
 
 def nearest_candidates(
@@ -187,7 +187,8 @@ def _item_scores(queries: Array, gallery: Array, indices: Array, metric: Metric)
     return xp.concat(found, axis=0)
 
 
-def _search(queries: Array, gallery: Array, k: int, metric: Metric) -> Neighbors:
+def search(queries: Array, gallery: Array, k: int, metric: Metric) -> Neighbors:
+    """Return what `nearest` does, for arrays that were checked before."""
     xp = namespace(queries)
     pivot = xp.mean(working_float(gallery[: min(4096, gallery.shape[0]), :]), axis=0)
     found = []

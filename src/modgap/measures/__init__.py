@@ -3,6 +3,9 @@
 Arrays of any library that follows the Array API go in, figures of float64 accuracy come out. Rows
 are scaled to unit length first, unless `normalize=False`. The gap g = mean(queries) - mean(gallery)
 points from the gallery to the queries. No measure holds all pairs of rows at once.
+
+`measure` returns the record of all figures; it checks and decomposes once. Each function takes, in
+the place of an array, also `Moments` of the rows as they are to be measured, if they determine it.
 """
 
 from modgap.measures.centroids import (
@@ -14,8 +17,10 @@ from modgap.measures.centroids import (
     squared_gap_per_dimension,
 )
 from modgap.measures.distributions import FrechetDistance, frechet_distance, linear_separability
+from modgap.measures.gap import CloudShape, Gap, GapCosines, measure
 from modgap.measures.matching import (
     DoublyStochasticDeviation,
+    Hubness,
     RelativeAlignment,
     doubly_stochastic_deviation,
     hubness,
@@ -36,13 +41,16 @@ from modgap.measures.pairs import (
     paired_distance,
     relative_modality_gap,
 )
-from modgap.measures.summary import measure
 
 __all__ = [
+    "CloudShape",
     "DifferenceCosines",
     "DoublyStochasticDeviation",
     "FrechetDistance",
+    "Gap",
+    "GapCosines",
     "GapVarianceRatio",
+    "Hubness",
     "RelativeAlignment",
     "ResidualGapCurve",
     "alignment",

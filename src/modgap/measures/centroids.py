@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 
 from modgap._core.arrays import Array, Float
-from modgap._core.checks import check_clouds
-from modgap._core.clouds import Center, cloud_center, dot, length, squared_length
+from modgap._core.clouds import dot, length, open_clouds, squared_length
 from modgap.errors import DataError
 
 __all__ = [
@@ -50,8 +49,8 @@ def gap_vector(
     >>> gap_vector(np.array([[1.0, 0.0]]), np.array([[0.0, 1.0], [0.0, 2.0]])).tolist()
     [1.0, -1.0]
     """
-    of_queries, of_gallery = _centers(queries, gallery, normalize)
-    return of_queries.mean - of_gallery.mean
+    ours, theirs = open_clouds(queries, gallery, normalize=normalize)
+    return ours.center.mean - theirs.center.mean
 
 
 def gap_direction(
@@ -82,7 +81,16 @@ def gap_direction(
     >>> gap_direction(np.array([[1.0, 0.0]]), np.array([[-1.0, 0.0]])).tolist()
     [1.0, 0.0]
     """
-    return direction_of(*_centers(queries, gallery, normalize))
+    clouds = open_clouds(queries, gallery, normalize=normalize)
+    gap = gap_vector(*clouds)
+    size = length(gap)
+    scale = math.sqrt(max(cloud.center.power for cloud in clouds))
+    if size <= max(cloud.center.eps for cloud in clouds) * scale:
+        raise DataError(
+            f"`queries` and `gallery` have the same mean up to rounding (|g| = {size:.3g}), so the "
+            "gap has no direction; measure before it is closed"
+        )
+    return gap / size
 
 
 def centroid_gap(
@@ -183,7 +191,15 @@ def centroid_cosine(
     >>> centroid_cosine(np.array([[1.0, 0.0]]), np.array([[0.0, 1.0], [2.0, 0.0]])).__round__(4)
     0.7071
     """
-    return center_cosine(*_centers(queries, gallery, normalize))
+    ours, theirs = (c.center for c in open_clouds(queries, gallery, normalize=normalize))
+    for center, name in ((ours, "queries"), (theirs, "gallery")):
+        if length(center.mean) <= center.eps * math.sqrt(center.power):
+            raise DataError(
+                f"the mean of `{name}` is zero up to rounding and has no direction; "
+                "its cosine is undefined, use centroid_gap"
+            )
+    cosine = dot(ours.mean, theirs.mean) / (length(ours.mean) * length(theirs.mean))
+    return min(1.0, max(-1.0, cosine))
 
 
 def centroid_gap_floor(
@@ -221,46 +237,5 @@ def centroid_gap_floor(
     >>> round(centroid_gap_floor(x, x), 4)
     0.6325
     """
-    queries, gallery = check_clouds(queries, gallery, min_rows=2, zero_rows=not normalize)
-    return gap_floor(
-        cloud_center(queries, normalize=normalize), cloud_center(gallery, normalize=normalize)
-    )
-
-
-def direction_of(queries: Center, gallery: Center) -> Array:
-    """Return the direction of the gap between two centres, if it has one."""
-    gap = queries.mean - gallery.mean
-    size = length(gap)
-    scale = math.sqrt(max(queries.power, gallery.power))
-    if size <= max(queries.eps, gallery.eps) * scale:
-        raise DataError(
-            f"`queries` and `gallery` have the same mean up to rounding (|g| = {size:.3g}), so the "
-            "gap has no direction; measure before it is closed"
-        )
-    return gap / size
-
-
-def center_cosine(queries: Center, gallery: Center) -> float:
-    """Return the cosine of two means, if both have a direction."""
-    for center, name in ((queries, "queries"), (gallery, "gallery")):
-        if length(center.mean) <= center.eps * math.sqrt(center.power):
-            raise DataError(
-                f"the mean of `{name}` is zero up to rounding and has no direction; "
-                "its cosine is undefined, use centroid_gap"
-            )
-    cosine = dot(queries.mean, gallery.mean) / (length(queries.mean) * length(gallery.mean))
-    return min(1.0, max(-1.0, cosine))
-
-
-def gap_floor(queries: Center, gallery: Center) -> float:
-    """Return the sampling floor of the gap between two centres of two rows or more each."""
-    squared = queries.variance / (queries.count - 1) + gallery.variance / (gallery.count - 1)
-    return math.sqrt(squared)
-
-
-def _centers(queries: Array, gallery: Array, normalize: bool) -> tuple[Center, Center]:
-    queries, gallery = check_clouds(queries, gallery, zero_rows=not normalize)
-    return (
-        cloud_center(queries, normalize=normalize),
-        cloud_center(gallery, normalize=normalize),
-    )
+    clouds = open_clouds(queries, gallery, normalize=normalize, min_rows=2)
+    return math.sqrt(sum(c.center.variance / (c.count - 1) for c in clouds))

@@ -11,20 +11,8 @@ import math
 import numpy as np
 
 from modgap._core.arrays import Array, Float, namespace, to_numpy
-from modgap._core.checks import check_cloud, check_number
-from modgap._core.clouds import (
-    Center,
-    cloud_center,
-    cloud_moments,
-    diagonal_mask,
-    has_spread,
-    pair_tiles,
-    row_blocks,
-    squared_distances,
-    squared_length,
-    subsample,
-)
-from modgap._core.moments import Moments
+from modgap._core.checks import check_number
+from modgap._core.clouds import diagonal_mask, open_cloud, squared_distances, squared_length
 from modgap.errors import DataError
 
 __all__ = [
@@ -62,12 +50,9 @@ def average_norm(x: Float[Array, "n d"]) -> float:
     >>> average_norm(np.array([[3.0, 4.0], [0.0, 1.0]]))
     3.0
     """
-    x = check_cloud(x, "x")
-    xp = namespace(x)
-    total = 0.0
-    for block in row_blocks(x, normalize=False):
-        total += float(xp.sum(xp.sqrt(xp.sum(block * block, axis=1))))
-    return total / int(x.shape[0])
+    cloud = open_cloud(x, "x", normalize=False)
+    cloud.need_rows()
+    return float(namespace(cloud.lengths).mean(cloud.lengths))
 
 
 def mean_cosine(x: Float[Array, "n d"]) -> float:
@@ -98,13 +83,8 @@ def mean_cosine(x: Float[Array, "n d"]) -> float:
     >>> round(mean_cosine(np.array([[1.0, 0.0], [0.0, 1.0], [2.0, 0.0]])), 4)
     0.3333
     """
-    x = check_cloud(x, "x", min_rows=2, zero_rows=False)
-    return off_diagonal_cosine(cloud_center(x, normalize=True))
-
-
-def off_diagonal_cosine(center: Center) -> float:
-    """Return the mean cosine of different rows from the centre of the unit rows."""
-    n = center.count
+    cloud = open_cloud(x, "x", min_rows=2)
+    n, center = cloud.count, cloud.unit_center
     return (n * squared_length(center.mean) - center.power) / (n - 1)
 
 
@@ -127,7 +107,7 @@ def total_variance(x: Float[Array, "n d"], *, normalize: bool = True) -> float:
 
     Notes
     -----
-    Cost: n d^2.
+    Cost: n d.
 
     Examples
     --------
@@ -135,7 +115,7 @@ def total_variance(x: Float[Array, "n d"], *, normalize: bool = True) -> float:
     >>> total_variance(np.array([[1.0, 0.0], [0.0, 1.0]]))
     0.5
     """
-    return _moments(x, normalize).total_variance
+    return open_cloud(x, "x", normalize=normalize).center.variance
 
 
 def spectrum(x: Float[Array, "n d"], *, normalize: bool = True) -> Float[Array, " d"]:
@@ -166,7 +146,7 @@ def spectrum(x: Float[Array, "n d"], *, normalize: bool = True) -> Float[Array, 
     >>> spectrum(x, normalize=False).tolist()
     [2.0, 0.5]
     """
-    moments = _moments(x, normalize)
+    moments = open_cloud(x, "x", normalize=normalize).moments
     xp = namespace(moments.mean)
     return xp.clip(moments.full_axes.variances, min=0.0) / moments.count
 
@@ -203,12 +183,7 @@ def effective_rank(x: Float[Array, "n d"], *, normalize: bool = True) -> float:
     >>> round(effective_rank(np.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])), 6)
     2.0
     """
-    return effective_rank_of(_moments(x, normalize, min_rows=2))
-
-
-def effective_rank_of(moments: Moments) -> float:
-    """Return the effective rank of a cloud from its moments."""
-    axes = moments.full_axes
+    axes = open_cloud(x, "x", normalize=normalize, min_rows=2).moments.full_axes
     _check_spread(axes.rank > 0)
     singular = np.sqrt(np.maximum(to_numpy(axes.variances)[: axes.rank], 0.0))
     share = singular / singular.sum()
@@ -246,15 +221,11 @@ def participation_ratio(x: Float[Array, "n d"], *, normalize: bool = True) -> fl
     >>> round(participation_ratio(x, normalize=False), 4)
     1.4706
     """
-    return participation_ratio_of(_moments(x, normalize, min_rows=2))
-
-
-def participation_ratio_of(moments: Moments) -> float:
-    """Return the participation ratio of a cloud from its moments."""
-    _check_spread(has_spread(moments))
-    covariance = moments.covariance
-    xp = namespace(covariance)
-    return moments.total_variance**2 / float(xp.sum(covariance * covariance))
+    cloud = open_cloud(x, "x", normalize=normalize, min_rows=2)
+    _check_spread(cloud.center.has_spread)
+    covariance = cloud.moments.covariance
+    squares = float(namespace(covariance).sum(covariance * covariance))
+    return cloud.center.variance**2 / squares
 
 
 def uniformity(
@@ -304,12 +275,10 @@ def uniformity(
     -8.0
     """
     t = check_number(t, "t", low=0.0, open_low=True)
-    x = check_cloud(x, "x", min_rows=2, zero_rows=not normalize)
-    x = subsample(x, sample, seed)
-    xp = namespace(x)
-    center = cloud_center(x, normalize=normalize).mean
+    cloud = open_cloud(x, "x", normalize=normalize, min_rows=2).sample(sample, seed)
+    xp = namespace(cloud.rows)
     peak, total = -math.inf, 0.0
-    for tile in pair_tiles(x, normalize=normalize, center=center):
+    for tile in cloud.tiles():
         logits = -t * squared_distances(tile.left, tile.right)
         if tile.is_diagonal:
             if tile.left.shape[0] == 1:
@@ -321,13 +290,8 @@ def uniformity(
             peak, total = top, total * math.exp(peak - top) + part
         else:
             total += part * math.exp(top - peak)
-    n = int(x.shape[0])
+    n = cloud.count
     return peak + math.log(total / (n * (n - 1)))
-
-
-def _moments(x: Array, normalize: bool, *, min_rows: int = 1) -> Moments:
-    x = check_cloud(x, "x", min_rows=min_rows, zero_rows=not normalize)
-    return cloud_moments(x, normalize=normalize)
 
 
 def _check_spread(spread: bool) -> None:

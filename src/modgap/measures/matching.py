@@ -2,38 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 
-from modgap._core.arrays import Array, Float, bincount, namespace, to_numpy
-from modgap._core.checks import (
-    check_clouds,
-    check_count,
-    check_number,
-    check_paired,
-)
-from modgap._core.clouds import (
-    cloud_center,
-    float64_rows,
-    squared_distances,
-    subsample,
-    tile_slices,
-)
+from modgap._core.arrays import Array, Float, namespace, to_numpy
+from modgap._core.checks import check_count, check_number
+from modgap._core.clouds import Cloud, open_clouds, open_pairs, squared_distances, tile_slices
 from modgap.decisions.metric import EUCLIDEAN, Metric, as_metric
-from modgap.decisions.neighbors import nearest
+from modgap.decisions.neighbors import search
 from modgap.errors import ArgumentError
+from modgap.measures.softmax import softmax_masses
 
 __all__ = [
     "DoublyStochasticDeviation",
+    "Hubness",
     "RelativeAlignment",
     "doubly_stochastic_deviation",
     "hubness",
     "relative_alignment",
 ]
+
+#: Items that any search here finds at least: ten cost hardly more than one, and hubness and partners
+#: of the same clouds then share one search.
+_LEAST_FOUND = 10
 
 
 @dataclass(frozen=True)
@@ -59,6 +53,22 @@ class RelativeAlignment:
 
 
 @dataclass(frozen=True)
+class Hubness:
+    """How unevenly the items of a gallery are found.
+
+    Attributes
+    ----------
+    skewness : float
+        Of the items' k-occurrences; positive where a few items, hubs, are near to very many queries.
+    k : int
+        How many items each query finds.
+    """
+
+    skewness: float
+    k: int
+
+
+@dataclass(frozen=True)
 class DoublyStochasticDeviation:
     """How unevenly the two softmax matrices give out their mass.
 
@@ -70,12 +80,15 @@ class DoublyStochasticDeviation:
     queries_max, queries_mean : float
         The same for the mass that each query gets from the items' softmaxes over the queries.
         Between 0 and m - 1.
+    temperature : float
+        Of the softmaxes.
     """
 
     gallery_max: float
     gallery_mean: float
     queries_max: float
     queries_mean: float
+    temperature: float
 
 
 def relative_alignment(
@@ -121,16 +134,18 @@ def relative_alignment(
     RelativeAlignment(a_to_b=0.66..., b_to_a=0.66..., mutual=0.66..., rows=3)
     """
     metric = as_metric(metric)
-    a, b = check_paired(a, b, zero_rows=not metric.needs_directions)
-    a, b = subsample(a, sample, seed), subsample(b, sample, seed)
-    own = np.arange(a.shape[0])
-    forward = to_numpy(nearest(a, b, metric=metric).indices)[:, 0] == own
-    backward = to_numpy(nearest(b, a, metric=metric).indices)[:, 0] == own
+    first, second = (
+        cloud.sample(sample, seed)
+        for cloud in open_pairs(a, b, normalize=False, directions=metric.needs_directions)
+    )
+    own = np.arange(first.count)
+    forward = _found(first, second, 1, metric)[:, 0] == own
+    backward = _found(second, first, 1, metric)[:, 0] == own
     return RelativeAlignment(
         a_to_b=float(forward.mean()),
         b_to_a=float(backward.mean()),
         mutual=float((forward & backward).mean()),
-        rows=int(a.shape[0]),
+        rows=first.count,
     )
 
 
@@ -142,7 +157,7 @@ def hubness(
     metric: str = "cosine",
     sample: int | None = None,
     seed: int = 0,
-) -> float:
+) -> Hubness:
     """Return the skewness of how often gallery items are among the k nearest of a query.
 
     Positive where a few items, hubs, are near to very many queries; 0 where all items are found
@@ -177,16 +192,20 @@ def hubness(
     >>> import numpy as np
     >>> queries = np.array([[1.0, 0.1], [1.0, -0.1], [1.0, 0.0], [0.1, 1.0]])
     >>> gallery = np.array([[1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
-    >>> round(hubness(queries, gallery, k=1), 4)
+    >>> round(hubness(queries, gallery, k=1).skewness, 4)
     0.3818
     """
     metric = as_metric(metric)
-    queries, gallery = check_clouds(queries, gallery, zero_rows=not metric.needs_directions)
-    queries, gallery = subsample(queries, sample, seed), subsample(gallery, sample, seed)
-    k = check_count(k, "k", high=int(gallery.shape[0]))
-    found = nearest(queries, gallery, k=k, metric=metric).indices
-    counts = bincount(namespace(found).reshape(found, (-1,)), None, int(gallery.shape[0]))
-    return _skewness(to_numpy(counts).astype(np.float64))
+    ours, theirs = (
+        cloud.sample(sample, seed)
+        for cloud in open_clouds(
+            queries, gallery, normalize=False, directions=metric.needs_directions
+        )
+    )
+    k = check_count(k, "k", high=theirs.count)
+    found = _found(ours, theirs, k, metric)[:, :k]
+    counts = np.bincount(found.reshape(-1), minlength=theirs.count)
+    return Hubness(_skewness(counts.astype(np.float64)), k)
 
 
 def doubly_stochastic_deviation(
@@ -238,17 +257,19 @@ def doubly_stochastic_deviation(
     Examples
     --------
     >>> import numpy as np
-    >>> doubly_stochastic_deviation(np.eye(2), np.array([[1.0, 0.0], [1.0, 0.0]]))
-    DoublyStochasticDeviation(gallery_max=0.0, gallery_mean=0.0, queries_max=1.0, queries_mean=1.0)
+    >>> found = doubly_stochastic_deviation(np.eye(2), np.array([[1.0, 0.0], [1.0, 0.0]]))
+    >>> found.gallery_max, found.queries_max
+    (0.0, 1.0)
     """
     temperature = check_number(temperature, "temperature", low=0.0, open_low=True)
     metric = as_metric(metric)
     if metric.needs_directions:
         raise ArgumentError("`metric` must be euclidean or ip; for cosine normalise the rows first")
-    queries, gallery = check_clouds(queries, gallery, zero_rows=not normalize)
-    queries, gallery = subsample(queries, sample, seed), subsample(gallery, sample, seed)
-    tiles = partial(_logit_tiles, queries, gallery, temperature, metric, normalize)
-    of_items, of_queries = _softmax_masses(tiles, namespace(queries, gallery))
+    ours, theirs = (
+        cloud.sample(sample, seed) for cloud in open_clouds(queries, gallery, normalize=normalize)
+    )
+    tiles = partial(_logit_tiles, ours, theirs, temperature, metric)
+    of_queries, of_items = (to_numpy(masses) for masses in softmax_masses(tiles))
     gallery_off = np.abs(of_items / of_items.mean() - 1)
     queries_off = np.abs(of_queries / of_queries.mean() - 1)
     return DoublyStochasticDeviation(
@@ -256,57 +277,35 @@ def doubly_stochastic_deviation(
         gallery_mean=float(gallery_off.mean()),
         queries_max=float(queries_off.max()),
         queries_mean=float(queries_off.mean()),
+        temperature=temperature,
     )
 
 
 def _logit_tiles(
-    queries: Array, gallery: Array, temperature: float, metric: Metric, normalize: bool
-) -> Iterator[tuple[int, int, Array]]:
-    """Yield the (m, n) logits tile by tile, each with its block row and block column."""
-    xp = namespace(queries, gallery)
+    queries: Cloud, gallery: Cloud, temperature: float, metric: Metric
+) -> Iterator[tuple[slice, slice, Array]]:
+    """Yield the (m, n) logits tile by tile."""
+    center = gallery.center.mean
+    xp = namespace(center)
     # Distances do not depend on the origin; near the gallery's mean they are most precise.
-    center = cloud_center(gallery, normalize=normalize).mean
     origin = center if metric.is_distance else xp.zeros_like(center)
-    for i, rows in enumerate(tile_slices(queries.shape[0])):
-        left = float64_rows(queries[rows, :], normalize=normalize) - origin
-        for j, columns in enumerate(tile_slices(gallery.shape[0])):
-            right = float64_rows(gallery[columns, :], normalize=normalize) - origin
+    for rows in tile_slices(queries.count):
+        left = queries.block(rows) - origin
+        for columns in tile_slices(gallery.count):
+            right = gallery.block(columns) - origin
             if metric.is_distance:
-                yield i, j, -squared_distances(left, right) / temperature
+                yield rows, columns, -squared_distances(left, right) / temperature
             else:
-                yield i, j, xp.matmul(left, right.T) / temperature
+                yield rows, columns, xp.matmul(left, right.T) / temperature
 
 
-def _softmax_masses(
-    tiles: Callable[[], Iterator[tuple[int, int, Array]]], xp: Any
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the mass each item gets from all queries' softmaxes, each query from all items'."""
-    query_norms: dict[int, Array] = {}
-    item_norms: dict[int, Array] = {}
-    for i, j, tile in tiles():
-        query_norms[i] = _log_add(query_norms.get(i), _log_sum_exp(tile, axis=1))
-        item_norms[j] = _log_add(item_norms.get(j), _log_sum_exp(tile, axis=0))
-    of_items: dict[int, Array] = {}
-    of_queries: dict[int, Array] = {}
-    for i, j, tile in tiles():
-        over_items = xp.exp(tile - query_norms[i][:, None])
-        over_queries = xp.exp(tile - item_norms[j][None, :])
-        of_items[j] = of_items.get(j, 0.0) + xp.sum(over_items, axis=0)
-        of_queries[i] = of_queries.get(i, 0.0) + xp.sum(over_queries, axis=1)
-    return tuple(  # type: ignore[return-value]
-        to_numpy(xp.concat([masses[block] for block in sorted(masses)]))
-        for masses in (of_items, of_queries)
-    )
-
-
-def _log_add(total: Array | None, part: Array) -> Array:
-    return part if total is None else namespace(total, part).logaddexp(total, part)
-
-
-def _log_sum_exp(tile: Array, *, axis: int) -> Array:
-    xp = namespace(tile)
-    top = xp.max(tile, axis=axis, keepdims=True)
-    return xp.squeeze(top, axis=axis) + xp.log(xp.sum(xp.exp(tile - top), axis=axis))
+def _found(queries: Cloud, gallery: Cloud, k: int, metric: Metric) -> np.ndarray:
+    """Return the nearest items of each query, k of them or more; one search for all who ask."""
+    known = queries.remember(("nearest", gallery, metric), list[np.ndarray])
+    if not known or known[-1].shape[1] < k:
+        k = min(max(k, _LEAST_FOUND), gallery.count)
+        known.append(to_numpy(search(queries.rows, gallery.rows, k, metric).indices))
+    return known[-1]
 
 
 def _skewness(values: np.ndarray) -> float:

@@ -13,32 +13,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from modgap._core.arrays import Array, Float, namespace, to_numpy
-from modgap._core.checks import (
-    check_array,
-    check_cloud,
-    check_clouds,
-    check_count,
-    check_finite,
-    check_same_width,
-)
+from modgap._core.arrays import Array, Float, as_float64, namespace, to_numpy
+from modgap._core.checks import check_array, check_count, check_finite, check_same_width
 from modgap._core.clouds import (
+    Cloud,
     Tile,
-    cloud_center,
-    cloud_moments,
     diagonal_mask,
-    dot,
-    float64_rows,
-    has_spread,
-    moments_center,
-    pair_tiles,
+    open_cloud,
+    open_clouds,
     squared_distances,
-    squared_length,
-    subsample,
 )
-from modgap._core.moments import Moments
 from modgap.errors import ArgumentError, DataError
-from modgap.measures.centroids import direction_of
+from modgap.measures.centroids import gap_direction
 
 __all__ = [
     "DifferenceCosines",
@@ -153,19 +139,13 @@ def gap_variance_ratio(
     >>> gap_variance_ratio(flat + [2.0, 0.0], round_cloud, normalize=False)
     GapVarianceRatio(queries=0.0, gallery=1.0)
     """
-    queries, gallery = check_clouds(queries, gallery, min_rows=2, zero_rows=not normalize)
-    return variance_ratio_of(
-        cloud_moments(queries, normalize=normalize), cloud_moments(gallery, normalize=normalize)
-    )
-
-
-def variance_ratio_of(queries: Moments, gallery: Moments) -> GapVarianceRatio:
-    """Return the variance ratios from the two clouds' moments."""
-    direction = direction_of(moments_center(queries), moments_center(gallery))
-    return GapVarianceRatio(
-        queries=_variance_share(queries, direction, "queries") * queries.width,
-        gallery=_variance_share(gallery, direction, "gallery") * gallery.width,
-    )
+    clouds = open_clouds(queries, gallery, normalize=normalize, min_rows=2)
+    direction = gap_direction(*clouds)
+    ratios = [
+        _variance_share(cloud, direction, name) * cloud.width
+        for cloud, name in zip(clouds, ("queries", "gallery"), strict=True)
+    ]
+    return GapVarianceRatio(queries=ratios[0], gallery=ratios[1])
 
 
 def residual_gap_curve(
@@ -211,23 +191,14 @@ def residual_gap_curve(
     >>> curve.components, [round(r, 6) for r in curve.ratios]
     ((0, 1), [1.0, 0.6])
     """
-    queries, gallery = check_clouds(queries, gallery, zero_rows=not normalize)
-    gallery = check_cloud(gallery, "gallery", min_rows=2)
-    moments = cloud_moments(gallery, normalize=normalize)
-    direction = direction_of(cloud_center(queries, normalize=normalize), moments_center(moments))
-    return residual_curve_of(direction, moments, ks)
-
-
-def residual_curve_of(
-    direction: Array, gallery: Moments, ks: Iterable[int] | None = None
-) -> ResidualGapCurve:
-    """Return the curve for one unit direction and the gallery's moments."""
-    axes, d = gallery.full_axes, gallery.width
+    ours, theirs = open_clouds(queries, gallery, normalize=normalize)
+    open_cloud(theirs, "gallery", min_rows=2)
+    direction, axes, d = gap_direction(ours, theirs), theirs.moments.full_axes, theirs.width
     counts = tuple(range(axes.rank + 1)) if ks is None else tuple(ks)
     for k in counts:
         if check_count(k, "ks", low=0) > axes.rank:
             raise ArgumentError(
-                f"`ks` asks for {k} components, but the gallery of {gallery.count} rows has only "
+                f"`ks` asks for {k} components, but the gallery of {theirs.count} rows has only "
                 f"{axes.rank} directions; ask for at most {axes.rank}"
             )
     xp = namespace(direction, axes.axes)
@@ -289,19 +260,17 @@ def difference_cosines(
     >>> round(found.mean_abs, 4), round(found.rms, 4), round(found.weighted_rms, 4)
     (0.569, 0.7071, 0.7071)
     """
-    x = check_cloud(x, "x", min_rows=2, zero_rows=not normalize)
-    unit = _unit_direction(direction, x)
-    x = subsample(x, sample, seed)
-    moments = cloud_moments(x, normalize=normalize)
-    share = _variance_share(moments, unit, "x")
-    xp = namespace(x)
+    cloud = open_cloud(x, "x", normalize=normalize, min_rows=2).sample(sample, seed)
+    unit = _unit_direction(direction, cloud.rows)
+    share = _variance_share(cloud, unit, "x")
+    xp = namespace(cloud.rows)
     count, absolute, squared = 0.0, 0.0, 0.0
-    for tile in pair_tiles(x, normalize=normalize, center=moments.mean):
+    for tile in cloud.tiles():
         cosines, kept = _tile_cosines(tile, unit)
         count += tile.weight * float(xp.sum(kept))
         absolute += tile.weight * float(xp.sum(xp.abs(cosines)))
         squared += tile.weight * float(xp.sum(cosines * cosines))
-    d = int(x.shape[1])
+    d = cloud.width
     return DifferenceCosines(
         mean_abs=absolute / count,
         rms=math.sqrt(squared / count),
@@ -309,7 +278,7 @@ def difference_cosines(
         expected_mean_abs=math.exp(math.lgamma(d / 2) - math.lgamma((d + 1) / 2))
         / math.sqrt(math.pi),
         expected_rms=1 / math.sqrt(d),
-        rows=int(x.shape[0]),
+        rows=cloud.count,
     )
 
 
@@ -330,19 +299,18 @@ def _unit_direction(direction: Array, x: Array) -> Array:
     direction = check_array(direction, "direction", ndim=1)
     check_same_width(direction, "direction", x, "x")
     check_finite(direction[None, :], "direction")
-    unit = float64_rows(direction[None, :], normalize=True)[0, :]
-    if squared_length(unit) == 0:
+    wide = as_float64(direction.detach() if hasattr(direction, "detach") else direction)
+    size = float(namespace(wide).linalg.vector_norm(wide))
+    if size == 0:
         raise DataError("`direction` is zero, which is no direction; pass a vector of some length")
-    return unit
+    return wide / size
 
 
-def _variance_share(moments: Moments, unit: Array, name: str) -> float:
+def _variance_share(cloud: Cloud, unit: Array, name: str) -> float:
     """Return the variance along a unit direction over the total variance."""
-    if not has_spread(moments):
+    if not cloud.center.has_spread:
         raise DataError(
             f"`{name}` has no spread: all rows are equal up to rounding, so its variance cannot be "
             "compared between directions; measure rows that differ"
         )
-    xp = namespace(moments.scatter)
-    along = dot(xp.matmul(moments.scatter, unit), unit) / moments.count
-    return min(max(along, 0.0) / moments.total_variance, 1.0)
+    return min(cloud.variance_along(unit) / cloud.center.variance, 1.0)

@@ -6,10 +6,10 @@ An image with several captions takes part once per caption: repeat its row.
 from __future__ import annotations
 
 from modgap._core.arrays import Array, Float, namespace
-from modgap._core.checks import check_number, check_paired
-from modgap._core.clouds import Center, cloud_center, dot, paired_blocks
+from modgap._core.checks import check_number
+from modgap._core.clouds import Cloud, dot, open_pairs
 from modgap.errors import DataError
-from modgap.measures.cloud import off_diagonal_cosine
+from modgap.measures.cloud import mean_cosine
 
 __all__ = [
     "alignment",
@@ -93,13 +93,9 @@ def alignment(
     2.0
     """
     alpha = check_number(alpha, "alpha", low=0.0, open_low=True)
-    a, b = check_paired(a, b, zero_rows=not normalize)
-    xp = namespace(a, b)
-    total = 0.0
-    for left, right in paired_blocks(a, b, normalize=normalize):
-        step = left - right
-        total += float(xp.sum(xp.sum(step * step, axis=1) ** (alpha / 2)))
-    return total / int(a.shape[0])
+    first, second = open_pairs(a, b, normalize=normalize)
+    squares = first.paired_with(second).squares
+    return float(namespace(squares).mean(squares ** (alpha / 2)))
 
 
 def paired_cosine(a: Float[Array, "n d"], b: Float[Array, "n d"]) -> float:
@@ -128,8 +124,7 @@ def paired_cosine(a: Float[Array, "n d"], b: Float[Array, "n d"]) -> float:
     >>> paired_cosine(np.array([[1.0, 0.0], [0.0, 3.0]]), np.array([[2.0, 0.0], [1.0, 0.0]]))
     0.5
     """
-    a, b = check_paired(a, b, zero_rows=False)
-    return _mean_matched_cosine(a, b)
+    return _mean_cosine(*open_pairs(a, b, directions=True))
 
 
 def matched_mismatched_margin(a: Float[Array, "n d"], b: Float[Array, "n d"]) -> float:
@@ -159,10 +154,9 @@ def matched_mismatched_margin(a: Float[Array, "n d"], b: Float[Array, "n d"]) ->
     >>> matched_mismatched_margin(np.eye(3), np.eye(3))
     1.0
     """
-    a, b = check_paired(a, b, min_rows=2, zero_rows=False)
-    n = int(a.shape[0])
-    matched = _mean_matched_cosine(a, b)
-    means = dot(cloud_center(a, normalize=True).mean, cloud_center(b, normalize=True).mean)
+    first, second = open_pairs(a, b, directions=True, min_rows=2)
+    n, matched = first.count, _mean_cosine(first, second)
+    means = dot(first.unit_center.mean, second.unit_center.mean)
     return matched - (n * means - matched) / (n - 1)
 
 
@@ -200,15 +194,11 @@ def relative_modality_gap(a: Float[Array, "n d"], b: Float[Array, "n d"]) -> flo
     >>> relative_modality_gap(np.eye(2), np.array([[0.0, 1.0], [1.0, 0.0]]))
     0.5
     """
-    a, b = check_paired(a, b, min_rows=2, zero_rows=False)
-    of_a, of_b = cloud_center(a, normalize=True), cloud_center(b, normalize=True)
-    return _relative_gap(_mean_matched_cosine(a, b), of_a, of_b)
-
-
-def _relative_gap(matched: float, a: Center, b: Center) -> float:
-    between = (1.0 - matched) / 2
-    within = (2.0 - off_diagonal_cosine(a) - off_diagonal_cosine(b)) / 4
-    if between + within <= 4 * max(a.eps, b.eps, 1.5e-8) ** 2:  # a cosine errs by eps^2
+    first, second = open_pairs(a, b, directions=True, min_rows=2)
+    between = (1.0 - _mean_cosine(first, second)) / 2
+    within = (2.0 - mean_cosine(first) - mean_cosine(second)) / 4
+    eps = max(first.unit_center.eps, second.unit_center.eps, 1.5e-8)
+    if between + within <= 4 * eps**2:  # a cosine errs by eps^2
         raise DataError(
             "`a` and `b` hold one direction only, so the relative modality gap is 0/0; "
             "measure rows that differ"
@@ -216,9 +206,6 @@ def _relative_gap(matched: float, a: Center, b: Center) -> float:
     return max(between, 0.0) / (max(between, 0.0) + max(within, 0.0))
 
 
-def _mean_matched_cosine(a: Array, b: Array) -> float:
-    xp = namespace(a, b)
-    total = 0.0
-    for left, right in paired_blocks(a, b, normalize=True):
-        total += float(xp.sum(left * right))
-    return total / int(a.shape[0])
+def _mean_cosine(a: Cloud, b: Cloud) -> float:
+    cosines = a.paired_with(b).cosines
+    return float(namespace(cosines).mean(cosines))

@@ -224,7 +224,8 @@ def _measured(problem: Problem, seed: int) -> dict[str, Any]:
     if problem.paired:
         kept = [kept[0] & kept[1]] * 2
     queries, gallery = queries[kept[0]], gallery[kept[1]]
-    return measure(queries, gallery, paired=problem.paired, sample=_MEASURED_ROWS, seed=seed)
+    found = measure(queries, gallery, paired=problem.paired, sample=_MEASURED_ROWS, seed=seed)
+    return found.to_dict()
 
 
 def _rank(study: Study, name: str) -> int:

@@ -115,18 +115,18 @@ class GapCloser(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         return self
 
     def transform(self, X: Float[Array, "m d"]) -> Float[Array, "m e"]:
-        """Return the queries after closing, shape (m, e), in the dtype of `X`."""
+        """Return the queries after closing, shape (m, e), in the dtype of `X`, float32 at least."""
         check_is_fitted(self)
         return self.closure_.apply_queries(self._rows(X))
 
     def transform_gallery(self, X: Float[Array, "n d"]) -> Float[Array, "n e"]:
-        """Return the gallery after closing, shape (n, e), in the dtype of `X`."""
+        """Return the gallery after closing, shape (n, e), in the dtype of `X`, float32 at least."""
         check_is_fitted(self)
         return self.closure_.apply_gallery(self._rows(X))
 
     def _rows(self, rows: Array, *, reset: bool = False) -> Array:
         dtypes = ["float64", "float32", "float16"]
-        return validate_data(self, rows, reset=reset, dtype=dtypes, ensure_min_samples=1)
+        return validate_data(self, rows, reset=reset, dtype=dtypes)
 
     @property
     def _n_features_out(self) -> int:
@@ -134,5 +134,5 @@ class GapCloser(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
-        tags.transformer_tags.preserves_dtype = ["float64", "float32", "float16"]
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags

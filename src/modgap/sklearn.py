@@ -35,8 +35,8 @@ class GapCloser(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
     Parameters
     ----------
     method : str
-        A key of `modgap.closers.METHODS`.
-    metric, alpha, n_components, side, reduce, scale
+        A key of `modgap.closers.METHODS`; a comparison may follow, as in "affine:ip".
+    metric, alpha, n_components, side, reduce, scale, compare
         As `modgap.fit` takes them.
 
     Attributes
@@ -68,6 +68,7 @@ class GapCloser(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         side: str | None = None,
         reduce: bool = False,
         scale: float | None = None,
+        compare: str | None = None,
     ) -> None:
         self.method = method
         self.metric = metric
@@ -76,6 +77,7 @@ class GapCloser(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         self.side = side
         self.reduce = reduce
         self.scale = scale
+        self.compare = compare
 
     def fit(
         self,

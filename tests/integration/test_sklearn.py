@@ -77,6 +77,7 @@ def test_it_is_the_closure_that_fit_returns(clouds):
 
 
 def test_it_takes_what_fit_takes():
+    # An option that `fit` gains is to be handed through here too.
     own = inspect.signature(GapCloser).parameters
     options = inspect.signature(modgap.fit).parameters
     assert set(own) == set(options) - {"queries", "gallery"}

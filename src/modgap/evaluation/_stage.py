@@ -17,7 +17,8 @@ from modgap.decisions.metric import Metric
 from modgap.decisions.neighbors import nearest, nearest_candidates
 from modgap.errors import ClosureError, ClosureWarning, DataError, ShapeError
 from modgap.evaluation.records import GapFigures, NoiseResult, Row
-from modgap.evaluation.tasks import Problem, Task
+from modgap.evaluation.tasks import Problem
+from modgap.measures.gap import Gap
 from modgap.robustness.noise import Noise
 from modgap.robustness.outcomes import Outcome, decide, outcomes
 from modgap.robustness.sampling import System
@@ -72,16 +73,11 @@ class _Fitted:
 
 
 @dataclass(frozen=True)
-class Stage:
-    """One problem under a plan: statistics and noise-free search are made once."""
+class Ground:
+    """One problem with what every plan for it needs: statistics and noise-free search, made once."""
 
-    task: Task
+    metric: Metric
     problem: Problem
-    plan: Plan
-
-    @property
-    def metric(self) -> Metric:
-        return self.task.metric
 
     @cached_property
     def statistics(self) -> Statistics:
@@ -89,41 +85,94 @@ class Stage:
 
     @cached_property
     def before(self) -> np.ndarray:
-        return self._leaders[0]
+        """Noise-free decisions before closing, shape (m,)."""
+        return self.leaders[:, 0]
 
     @cached_property
-    def _leaders(self) -> tuple[np.ndarray, np.ndarray]:
-        """Noise-free decisions, and by how much each wins, in differences of `item_scores`."""
+    def leaders(self) -> np.ndarray:
+        """Nearest item of each query and, in a gallery of several, the second, shape (m, 2)."""
         system = self.problem.system(self.metric)
         k = min(2, int(system.gallery.shape[-2]))
         search = nearest_candidates if system.own_candidates else nearest
-        found = search(system.queries, system.gallery, k=k, metric=self.metric)
-        decided = to_numpy(found.indices)
-        if k == 1:
-            return decided[:, 0], np.full(decided.shape[0], np.inf)
-        scores = item_scores(system, self.metric, decided)
-        return decided[:, 0], scores[:, 0] - scores[:, 1]
+        return to_numpy(search(system.queries, system.gallery, k=k, metric=self.metric).indices)
 
+    @cached_property
+    def margins(self) -> np.ndarray:
+        """By how much each decision wins, in differences of `item_scores`, shape (m,)."""
+        if self.leaders.shape[1] == 1:
+            return np.full(self.leaders.shape[0], np.inf)
+        scores = item_scores(self.problem.system(self.metric), self.metric, self.leaders)
+        margins: np.ndarray = scores[:, 0] - scores[:, 1]
+        return margins
+
+    def without(self, rows: np.ndarray) -> Statistics:
+        """Return statistics of the other queries; a gallery that they share is not measured again."""
+        rest = np.setdiff1d(np.arange(self.problem.queries.shape[0]), rows)
+        if rest.size == 0:
+            return self.statistics
+        others = self.problem.subset(rest)
+        if others.paired or others.gallery.ndim == 3:
+            gallery = others.partners if others.paired else others.gallery_rows
+            return Statistics.of_rows(others.queries, gallery, self.metric)
+        return replace(self.statistics, query_rows=self.metric.prepare(others.queries))
+
+    @cached_property
     def gap(self) -> GapFigures:
-        """Return the figures of the gap before closing."""
-        queries, gallery = self.problem.queries, self.problem.gallery_rows
-        variance = _defined(lambda: measures.gap_variance_ratio(queries, gallery))
-        pairs = self.problem.paired
+        """Figures of the gap before closing."""
+        measured = self.measured()
+        ratio = None if measured is None else measured.gap_variance_ratio
         return GapFigures(
             problem=self.problem.name,
-            centroid_gap=_defined(lambda: measures.centroid_gap(queries, gallery)),
-            centroid_cosine=_defined(lambda: measures.centroid_cosine(queries, gallery)),
-            gap_variance_ratio_queries=None if variance is None else variance.queries,
-            gap_variance_ratio_gallery=None if variance is None else variance.gallery,
-            relative_modality_gap=_defined(lambda: measures.relative_modality_gap(queries, gallery))
-            if pairs
-            else None,
+            centroid_gap=None if measured is None else measured.centroid_gap,
+            centroid_cosine=None if measured is None else measured.centroid_cosine,
+            gap_variance_ratio_queries=None if ratio is None else ratio.queries,
+            gap_variance_ratio_gallery=None if ratio is None else ratio.gallery,
+            relative_modality_gap=None if measured is None else self._relative(measured),
             rank=self.statistics.axes.rank,
         )
 
+    def measured(self, **options: Any) -> Gap | None:
+        """Return the gap of unit rows, from these statistics where they are of such; see `Gap`.
+
+        None where a row has no direction. Where only some of the queries are looked at, the gallery
+        as a whole pairs with none of them.
+        """
+        queries, gallery = self.problem.queries, self.problem.gallery_rows
+        whole = self.problem.paired and self.problem.partner_rows is None
+        moments = None
+        if self.metric.needs_directions:
+            moments = (self.statistics.queries, self.statistics.gallery)
+        return _defined(lambda: Gap(queries, gallery, paired=whole, moments=moments, **options))
+
+    def _relative(self, measured: Gap) -> float | None:
+        if measured.paired or not self.problem.paired:
+            return measured.relative_modality_gap
+        partners = self.problem.partners
+        return _defined(lambda: measures.relative_modality_gap(self.problem.queries, partners))
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One problem under a plan."""
+
+    ground: Ground
+    plan: Plan
+
+    @property
+    def metric(self) -> Metric:
+        return self.ground.metric
+
+    @property
+    def problem(self) -> Problem:
+        return self.ground.problem
+
+    @property
+    def before(self) -> np.ndarray:
+        return self.ground.before
+
     def rows(self) -> list[Row]:
         """Return one row per closer and alpha, in the order asked for."""
-        fitted = self._fit_all(self.statistics)
+        fitted = self._fit_all(self.ground.statistics)
         _warn_once(fitted)
         seen = [i for i, one in enumerate(fitted) if not one.held_out]
         unseen = [i for i, one in enumerate(fitted) if one.held_out]
@@ -171,12 +220,9 @@ class Stage:
 
     def _judge_fold(self, part: np.ndarray, unseen: list[int]) -> list[_Judged]:
         """Return what closures fitted to the other queries do to this part of them."""
-        rest = np.setdiff1d(np.arange(self.before.size), part)
-        others = self.problem if rest.size == 0 else self.problem.subset(rest)
-        gallery = others.partners if others.paired else others.gallery_rows
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ClosureWarning)
-            fitted = self._fit_all(Statistics.of_rows(others.queries, gallery, self.metric), unseen)
+            fitted = self._fit_all(self.ground.without(part), unseen)
         problem = self.problem.subset(part)
         return self._judge(problem, [one.closure for one in fitted], part)
 
@@ -211,7 +257,7 @@ class Stage:
         ties = int((lost <= closure.resolution).sum())
         withdrawn = self._withdrawn(fitted, changed.size, ties)
         for sentence in withdrawn:
-            warnings.warn(sentence, ClosureWarning, stacklevel=5)
+            warnings.warn(sentence, ClosureWarning, stacklevel=6)
         return Row(
             problem=self.problem.name,
             closure=closure,
@@ -247,7 +293,7 @@ class Stage:
             return False
         if closure.exact or fitted.given:
             return closure.exact
-        margins = self._leaders[1]
+        margins = self.ground.margins
         real = margins[margins > closure.resolution]
         return closure.bound is not None and (real.size == 0 or closure.bound < float(real.min()))
 
@@ -365,7 +411,7 @@ def _folds(count: int, folds: int, seed: int) -> list[np.ndarray]:
 
 def _warn_once(fitted: list[_Fitted]) -> None:
     for message in dict.fromkeys(text for one in fitted for text in one.notes):
-        warnings.warn(message, ClosureWarning, stacklevel=4)
+        warnings.warn(message, ClosureWarning, stacklevel=5)
 
 
 def _defined(compute: Callable[[], Figure]) -> Figure | None:

@@ -11,21 +11,28 @@ from typing import Any, TypeVar
 import numpy as np
 
 from modgap import measures
-from modgap._core.arrays import as_float64, asarray_like, namespace, to_numpy
+from modgap._core.arrays import as_float64, namespace, to_numpy
 from modgap.closers import METHODS, Closure, Statistics, fit_statistics, method_and_comparison
 from modgap.decisions.metric import Metric
 from modgap.decisions.neighbors import nearest, nearest_candidates
 from modgap.errors import ClosureError, ClosureWarning, DataError, ShapeError
+from modgap.evaluation._judged import (
+    Judged,
+    hits_among_nearest,
+    is_right,
+    item_scores,
+    rephrased_outcomes,
+)
 from modgap.evaluation.records import GapFigures, NoiseResult, Row
 from modgap.evaluation.tasks import Problem
 from modgap.measures.gap import Gap
 from modgap.robustness.noise import Noise
-from modgap.robustness.outcomes import Outcome, decide, outcomes
-from modgap.robustness.sampling import System
+from modgap.robustness.outcomes import decide, outcomes
 
-RECALL_AT = (1, 5, 10)
 #: Where more answers than this change among ties, nothing can be promised: the data are all ties.
 _MANY_TIES = 0.01
+#: Elements of mapped galleries that may be held at once: 512 MiB of float32.
+_MAPPED_ELEMENTS = 128 * 1024 * 1024
 
 Figure = TypeVar("Figure")
 
@@ -218,7 +225,7 @@ class Stage:
             closure = fit_statistics(closer, stats, **options)
         return _Fitted(closure, tuple(str(w.message) for w in caught))
 
-    def _judge_fold(self, part: np.ndarray, unseen: list[int]) -> list[_Judged]:
+    def _judge_fold(self, part: np.ndarray, unseen: list[int]) -> list[Judged]:
         """Return what closures fitted to the other queries do to this part of them."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ClosureWarning)
@@ -226,8 +233,21 @@ class Stage:
         problem = self.problem.subset(part)
         return self._judge(problem, [one.closure for one in fitted], part)
 
-    def _judge(self, problem: Problem, closures: list[Closure], rows: np.ndarray) -> list[_Judged]:
-        """Return what closures do to some of the queries, one entry per closure."""
+    def _judge(self, problem: Problem, closures: list[Closure], rows: np.ndarray) -> list[Judged]:
+        """Return what closures do to some of the queries, one entry per closure.
+
+        Closures whose mapped galleries fit into memory together share the work of a sweep.
+        """
+        size = int(problem.gallery.shape[-1]) * int(problem.gallery_rows.shape[0])
+        together = max(1, _MAPPED_ELEMENTS // size)
+        judged = []
+        for start in range(0, len(closures), together):
+            judged += self._judge_together(problem, closures[start : start + together], rows)
+        return judged
+
+    def _judge_together(
+        self, problem: Problem, closures: list[Closure], rows: np.ndarray
+    ) -> list[Judged]:
         plan, before = self.plan, self.before[rows]
         systems = [problem.system(self.metric, closure) for closure in closures]
         results = outcomes(
@@ -243,15 +263,13 @@ class Stage:
         for closure, system, result in zip(closures, systems, results, strict=True):
             decided = decide(system)
             if plan.paraphrase:
-                result = result + _paraphrases(problem, closure, system, decided, before)
-            recall = _hits(problem, system)
-            judged.append(
-                _Judged(rows, decided, _is_right(decided, problem.positives), recall, result)
-            )
+                result = result + rephrased_outcomes(problem, closure, system, decided, before)
+            hits = hits_among_nearest(problem, system)
+            judged.append(Judged(rows, decided, is_right(decided, problem.positives), hits, result))
         return judged
 
-    def _row(self, fitted: _Fitted, parts: list[_Judged], folds: int) -> Row:
-        closure, whole = fitted.closure, _Judged.joined(parts)
+    def _row(self, fitted: _Fitted, parts: list[Judged], folds: int) -> Row:
+        closure, whole = fitted.closure, Judged.joined(parts)
         changed = np.flatnonzero(whole.decided != self.before)
         lost = self._lost_by(changed, whole.decided[changed])
         ties = int((lost <= closure.resolution).sum())
@@ -319,85 +337,6 @@ class Stage:
         )
 
 
-@dataclass(frozen=True)
-class _Judged:
-    """What one closure does to some of the queries."""
-
-    rows: np.ndarray
-    decided: np.ndarray
-    right: np.ndarray | None
-    hits: dict[str, np.ndarray] | None
-    outcomes: list[Outcome]
-
-    @classmethod
-    def joined(cls, parts: list[_Judged]) -> _Judged:
-        """Return the parts as one, queries in their order."""
-        if len(parts) == 1:
-            return parts[0]
-        rows = np.concatenate([part.rows for part in parts])
-        order = np.argsort(rows)
-
-        def whole(pick: Callable[[_Judged], np.ndarray]) -> np.ndarray:
-            joint: np.ndarray = np.concatenate([pick(part) for part in parts])[order]
-            return joint
-
-        first = parts[0]
-        hits = None
-        if first.hits is not None:
-            hits = {k: whole(lambda part, k=k: part.hits[k]) for k in first.hits}  # type: ignore[misc]
-        return cls(
-            rows[order],
-            whole(lambda part: part.decided),
-            None if first.right is None else whole(lambda part: part.right),  # type: ignore[arg-type,return-value]
-            hits,
-            [
-                _joined_outcome([part.outcomes[j] for part in parts], order)
-                for j in range(len(first.outcomes))
-            ],
-        )
-
-    def recall_means(self) -> dict[str, float] | None:
-        if self.hits is None:
-            return None
-        return {k: float(hit.mean()) for k, hit in self.hits.items()}
-
-
-def _joined_outcome(parts: list[Outcome], order: np.ndarray) -> Outcome:
-    """Return the outcomes of several parts of the queries as one; their draws are independent."""
-    first = parts[0]
-    sizes = np.array([part.stability.size for part in parts])
-    errors = np.array([part.stderr for part in parts])
-    accuracy = None
-    if first.accuracy is not None:
-        accuracy = np.concatenate([np.asarray(part.accuracy) for part in parts])[order]
-    return replace(
-        first,
-        stability=np.concatenate([part.stability for part in parts])[order],
-        retention=np.concatenate([part.retention for part in parts])[order],
-        accuracy=accuracy,
-        stderr=float(np.sqrt(np.sum((sizes * errors) ** 2)) / sizes.sum()),
-    )
-
-
-def item_scores(system: System, metric: Metric, columns: np.ndarray) -> np.ndarray:
-    """Return float64 scores (m, k) of some items of each query, larger is nearer.
-
-    In the units of `Closure.bound`: y.x, by distance y.x - |x|^2 / 2 up to a constant per query.
-    """
-    xp = namespace(system.queries)
-    place = asarray_like(columns, system.queries)
-    if system.own_candidates:
-        wide = xp.broadcast_to(
-            xp.expand_dims(place, axis=-1), (*place.shape, system.gallery.shape[-1])
-        )
-        items = xp.take_along_axis(system.gallery, wide, axis=1)
-    else:
-        flat = xp.take(system.gallery, xp.reshape(place, (-1,)), axis=0)
-        items = xp.reshape(flat, (*place.shape, system.gallery.shape[-1]))
-    scores = to_numpy(metric.pair_scores(system.queries, items))
-    return np.asarray(-0.5 * scores**2 if metric.is_distance else scores)
-
-
 def _takes(word: str) -> frozenset[str]:
     return METHODS[method_and_comparison(word)[0]].takes
 
@@ -422,54 +361,9 @@ def _defined(compute: Callable[[], Figure]) -> Figure | None:
         return None
 
 
-@dataclass(frozen=True)
-class _Rephrased:
-    """Another caption template, in the place of a noise."""
-
-    label: str
-    side: str = "gallery"
-
-
-def _paraphrases(
-    problem: Problem, closure: Closure, system: System, own: np.ndarray, before: np.ndarray
-) -> list[Outcome]:
-    """Return what the other templates do to decisions under this template's closure."""
-    found = []
-    for name, gallery in problem.rephrased.items():
-        decided = decide(System(system.queries, closure.gallery(gallery), system.comparison))
-        right = _is_right(decided, problem.positives)
-        found.append(
-            Outcome(
-                noise=_Rephrased(f"paraphrase:{name}"),  # type: ignore[arg-type]
-                stability=(decided == own).astype(float),
-                retention=(decided == before).astype(float),
-                accuracy=None if right is None else right.astype(float),
-                stderr=0.0,
-                estimator="deterministic",
-            )
-        )
-    return found
-
-
-def _is_right(decisions: np.ndarray, positives: np.ndarray | None) -> np.ndarray | None:
-    return None if positives is None else (positives == decisions[:, None]).any(axis=1)
-
-
 def _gap_after(problem: Problem, closure: Closure) -> float:
     """Distance of the means after the maps, in whatever space they lead to."""
     means = []
     for cloud in (closure.queries(problem.queries), closure.gallery(problem.gallery_rows)):
         means.append(to_numpy(namespace(cloud).mean(as_float64(cloud), axis=0)))
     return float(np.linalg.norm(means[0] - means[1]))
-
-
-def _hits(problem: Problem, system: System) -> dict[str, np.ndarray] | None:
-    """Per query, whether a right item is among the k nearest; for retrieval tasks."""
-    if problem.positives is None or not problem.ranks:
-        return None
-    ks = [k for k in RECALL_AT if k <= system.gallery.shape[0]]
-    found = to_numpy(
-        nearest(system.queries, system.gallery, k=ks[-1], metric=system.comparison).indices
-    )
-    hit = (found[:, :, None] == problem.positives[:, None, :]).any(axis=2)
-    return {str(k): hit[:, :k].any(axis=1) for k in ks}

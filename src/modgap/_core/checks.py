@@ -1,4 +1,7 @@
-"""Every check of what a caller hands in. Nothing else in the package inspects user input."""
+"""Checks of what callers hand in, each in one place: arrays, clouds, pairs, indices, numbers, choices.
+
+What one function alone asks for is checked beside it.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,6 @@ import numpy as np
 
 from modgap._core.arrays import Array, is_array, namespace, row_norms, to_numpy, working_float
 from modgap.errors import ArgumentError, DataError, ShapeError
-
-SIDES = ("gallery", "queries")
 
 
 def check_array(x: Any, name: str, *, ndim: int | tuple[int, ...] | None) -> Array:

@@ -15,14 +15,15 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
-settings.register_profile("dev", deadline=None, max_examples=40)
+# Simple examples come first, so that thirty are worth most of what many are. "thorough" is for a night.
+settings.register_profile("dev", deadline=None, max_examples=30)
 settings.register_profile(
     "ci",
-    deadline=None,
-    max_examples=80,
+    settings.get_profile("dev"),
     derandomize=True,
     suppress_health_check=[HealthCheck.too_slow],
 )
+settings.register_profile("thorough", settings.get_profile("dev"), max_examples=1000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "dev"))
 
 #: Array libraries the core is tested on; those that are not installed are skipped.

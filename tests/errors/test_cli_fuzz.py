@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from modgap import closers
 from modgap.cli import main
 
-QUICK = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+QUICK = settings(suppress_health_check=list(HealthCheck))
 RNG = np.random.default_rng(0)
 QUERIES = RNG.normal(size=(9, 4)).astype(np.float32)
 GALLERY = RNG.normal(size=(3, 4)).astype(np.float32)

@@ -31,9 +31,7 @@ KINDS = (
     "zip-pt",
     "old-pt",
 )
-QUICK = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+QUICK = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def _save_table(path, kind):

@@ -62,10 +62,8 @@ certified_radius(queries, gallery, metric="euclidean")
     assert loaded_by(code) == set()
 
 
-@pytest.mark.parametrize("name", ["sklearn", "torch"])
-def test_the_check_can_fail(name: str) -> None:
-    pytest.importorskip(name)
-    assert name in loaded_by(f"import {name}")
+def test_the_check_can_fail() -> None:
+    assert "pyarrow" in loaded_by("import pyarrow")
 
 
 @pytest.mark.parametrize(

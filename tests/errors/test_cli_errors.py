@@ -151,30 +151,39 @@ QUERIES = [  # stands in for the queries; what the line must say
 ]
 
 
+@pytest.mark.parametrize(("queries", "says"), QUERIES, ids=[q for q, _ in QUERIES])
+def test_bad_queries(fails, queries, says):
+    assert says in fails(f"measure {queries} g.npy")
+
+
+#: Commands that do not read their queries as `measure` does, each with a fault of every kind: of the
+#: path, of the header, of the shapes together, of the values.
+@pytest.mark.parametrize("queries", ["absent.npy", "integers.npy", "narrow.npy", "nan.npy"])
 @pytest.mark.parametrize(
     "command",
     [
         "evaluate --queries {} --gallery g.npy",
         "close --queries {} --gallery g.npy --out c.safetensors",
-        "measure {} g.npy",
         "advise --queries {} --gallery g.npy",
         "report {} g.npy",
     ],
     ids=lambda command: command.split()[0],
 )
-@pytest.mark.parametrize(("queries", "says"), QUERIES, ids=[q for q, _ in QUERIES])
-def test_bad_queries(fails, command, queries, says):
-    assert says in fails(command.format(queries))
+def test_every_command_checks_its_queries(fails, command, queries):
+    assert dict(QUERIES)[queries] in fails(command.format(queries))
 
 
-@pytest.mark.parametrize(("queries", "says"), QUERIES, ids=[q for q, _ in QUERIES])
+@pytest.mark.parametrize(
+    ("queries", "says"),
+    [
+        ("absent.npy", "no file or folder at `absent.npy`"),
+        ("integers.npy", "must hold floating-point embeddings; got int64"),
+        ("narrow.npy", "was fitted for embeddings of dimension 8"),
+        ("flat.npy", "embeddings have shape (rows, d)"),
+        ("nan.npy", "row 17"),
+    ],
+)
 def test_bad_input_of_apply(fails, queries, says):
-    if queries == "stack.npy":
-        return  # three axes are mapped template by template
-    if queries == "narrow.npy":
-        says = "was fitted for embeddings of dimension 8"
-    if queries == "flat.npy":
-        says = "embeddings have shape (rows, d)"
     assert says in fails(f"apply c.safetensors --queries {queries} --out closed")
 
 
@@ -215,12 +224,12 @@ def test_bad_input_of_apply(fails, queries, says):
         ("{e} --template 0", "leave it out"),
         ("evaluate --queries q.npy --gallery t.npy --template 2", "between 0 and 1"),
         ("evaluate --queries q.npy --gallery t.npy --template -1", "between 0 and 1"),
-        ("{e} --metric manhattan", "must be one of euclidean, ip, cosine"),
+        ("{e} --metric manhattan", "must be one of cosine, ip, euclidean"),
         ("{e} --methods magic", "must name closers (none, recenter"),
-        ("{e} --methods absent.safetensors", "no closure file"),
-        ("{e} --methods cut.safetensors", "no readable safetensors file"),
+        ("{e} --methods absent.safetensors", "no file or folder at"),
+        ("{e} --methods cut.safetensors", "no readable .safetensors file"),
         ("{e} --methods elsewhere.safetensors", "no closure of modgap"),
-        ("{e} --methods cosine.safetensors", "fitted for metric 'cosine'"),
+        ("{e} --metric ip --methods cosine.safetensors", "fitted for metric 'cosine'"),
         ("{e} --methods narrow.safetensors", "dimension 4"),
         ("{e} --methods procrustes", "must pair row by row"),
         ("{e} --alphas 0,x", "must be a number; got 'x'"),
@@ -238,7 +247,7 @@ def test_bad_input_of_apply(fails, queries, says):
         ("{e} --noise faiss:Nonsense", "FAISS cannot store"),
         ("{e} --noise none --noise int8", "is not understood"),
         ("{e} --paraphrase", "needs a gallery per caption template"),
-        ("{e} --draws 0", "`draws` must be at least 1"),
+        ("{e} --draws 0", "`draws` must be between 1 and"),
         ("{e} --draws many", "--draws"),
         ("{e} --seed -1", "`seed` must be at least 0"),
         ("{e} --fragile 0", "must be at least 1"),
@@ -267,17 +276,17 @@ def test_bad_input_of_apply(fails, queries, says):
         ("close --queries q.npy --gallery t.npy --out x.safetensors", "choose it with --template"),
         ("apply c.safetensors --out closed", "exactly one of `--queries` and `--gallery`"),
         ("apply c.safetensors --queries q.npy --gallery g.npy --out closed", "exactly one of"),
-        ("apply absent.safetensors --queries q.npy --out closed", "no closure file"),
-        ("apply cut.safetensors --queries q.npy --out closed", "no readable safetensors file"),
+        ("apply absent.safetensors --queries q.npy --out closed", "no file or folder at"),
+        ("apply cut.safetensors --queries q.npy --out closed", "no readable .safetensors file"),
         ("apply elsewhere.safetensors --queries q.npy --out closed", "no closure of modgap"),
         ("apply narrow.safetensors --queries q.npy --out closed", "dimension 4"),
-        ("apply c.safetensors --queries q.npy --out q.npy", "is a file; name a folder"),
+        ("apply c.safetensors --queries q.npy --out g.npy", "is a file; name a folder"),
         ("report q.npy", "both QUERIES and GALLERY"),
         ("report --labels labels.npy", "need QUERIES and GALLERY"),
         ("report q.npy g.npy --out page.pdf", "must end in .html"),
         ("report q.npy g.npy --out missing/page.html", "a folder that does not exist"),
         ("report q.npy g.npy --methods c.safetensors", "saved closures go to"),
-        ("simulate --n 1", "`n` must be at least 2"),
+        ("simulate --n 1", "`n` must be between 2 and"),
         ("simulate --start nowhere", "must be one of clusters"),
         ("simulate --steps 0", "`steps` must be"),
         ("simulate --temperature nan", "must be finite"),
@@ -336,14 +345,7 @@ def test_rows_are_counted_from_the_start_of_all_shards(stock, tmp_path, capsys):
 
 @pytest.mark.parametrize(
     "line",
-    [
-        "evaluate --queries {0}/nan.npy --gallery {0}/g.npy",
-        "evaluate --queries {0}/q.npy --gallery {0}/g.npy --json --methods {0}/cut.safetensors",
-        "measure {0}/pickle.pt {0}/g.npy",
-        "close --queries {0}/q.npy --gallery {0}/g.npy --out {1}/missing/c.safetensors",
-        "apply {0}/elsewhere.safetensors --queries {0}/q.npy --out {1}/closed",
-        "evaluate --nonsense",
-    ],
+    ["evaluate --nonsense", "apply {0}/elsewhere.safetensors --queries {0}/q.npy --out {1}/x"],
 )
 def test_the_executable_itself(stock, tmp_path, line):
     words = line.format(stock, tmp_path).split()
@@ -370,20 +372,19 @@ def test_the_executable_itself(stock, tmp_path, line):
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-@pytest.mark.parametrize("metric", ["euclidean", "ip", "cosine"])
-def test_odd_but_sound_galleries(stock, tmp_path, capsys, line, edit, metric):
+def test_odd_but_sound_galleries(stock, tmp_path, capsys, line, edit):
     np.save(tmp_path / "g.npy", edit(np.load(stock / "g.npy")))
     inputs = ["--queries", str(stock / "q.npy"), "--gallery", str(tmp_path / "g.npy")]
-    settings = ["--metric", metric, "--methods", "none,recenter,orthogonal,affine,center,erase"]
+    settings = ["--methods", "none,affine,erase"]
     code = main(["evaluate", *inputs, *settings, "--draws", "3", "--noise", "int8", "--json"])
     printed = capsys.readouterr()
     assert code == 0, printed.err
     assert all(text.startswith("modgap: warning: ") for text in printed.err.splitlines())
     for row in json.loads(printed.out)["closers"]:
         assert 0 <= row["agreement"] <= 1
-        assert row["noises"][0]["stability"] == pytest.approx(1, abs=1)
+        assert 0 <= row["noises"][0]["stability"] <= 1
     out = tmp_path / "c.safetensors"
-    assert main(["close", *inputs, "--metric", metric, "--out", str(out)]) == 0
+    assert main(["close", *inputs, "--out", str(out)]) == 0
 
 
 def test_faults_of_modgap_say_so(stock, monkeypatch, capsys):

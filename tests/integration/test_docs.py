@@ -1,7 +1,10 @@
-"""Documentation is run: Python blocks and `modgap` lines of pages; docstrings run with their modules."""
+"""Documentation is run: Python blocks, `modgap` lines of shell blocks, and docstring examples."""
 
 from __future__ import annotations
 
+import doctest
+import importlib
+import pkgutil
 import re
 import shlex
 import subprocess
@@ -11,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import modgap
 from modgap import load_sample
 
 ROOT = Path(__file__).parents[2]
@@ -73,3 +77,16 @@ def test_sources_cited_in_the_code_are_in_the_bibliography() -> None:
 
     cited = {method.source for method in METHODS.values() if method.source}
     assert cited <= known
+
+
+MODULES = sorted(
+    info.name
+    for info in pkgutil.walk_packages(modgap.__path__, "modgap.")
+    if "__main__" not in info.name
+)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_docstring_examples(name: str) -> None:
+    results = doctest.testmod(importlib.import_module(name))
+    assert results.failed == 0

@@ -1,7 +1,4 @@
-"""Checks of what callers hand in, each in one place: arrays, clouds, pairs, indices, numbers, choices.
-
-What one function alone asks for is checked beside it.
-"""
+"""Every check of what a caller hands in. Nothing else in the package inspects user input."""
 
 from __future__ import annotations
 
@@ -11,8 +8,18 @@ from typing import Any
 
 import numpy as np
 
-from modgap._core.arrays import Array, is_array, namespace, row_norms, to_numpy, working_float
+from modgap._core.arrays import (
+    Array,
+    is_array,
+    namespace,
+    row_norms,
+    scale_range,
+    to_numpy,
+    working_float,
+)
 from modgap.errors import ArgumentError, DataError, ShapeError
+
+SIDES = ("gallery", "queries")
 
 
 def check_array(x: Any, name: str, *, ndim: int | tuple[int, ...] | None) -> Array:
@@ -88,23 +95,21 @@ def check_cloud(
             f"`{name}` must have at least {max(1, min_rows)} row(s); got shape {tuple(x.shape)}"
         )
     if finite:
-        check_finite(x, name)
+        check_scale(check_finite(x, name), x, name)
     if not zero_rows:
         check_directions(x, name)
     return x
 
 
-def check_finite(x: Array, name: str) -> None:
-    """Raise a DataError that names the first row holding NaN or infinity."""
+def check_finite(x: Array, name: str) -> float:
+    """Return the largest absolute value; raise a DataError that names the first row with NaN or inf."""
     xp = namespace(x)
     wide = xp.astype(x, xp.float32) if "16" in str(x.dtype) else x
-    with np.errstate(over="ignore", invalid="ignore"):  # an infinite sum is looked at below
-        total = xp.sum(wide)
-    if bool(xp.isfinite(total)):
-        return
+    with np.errstate(invalid="ignore"):  # NaN comes through both, and is looked at below
+        largest = max(-float(xp.min(wide)), float(xp.max(wide)))
+    if math.isfinite(largest):
+        return largest
     bad = to_numpy(xp.any(~xp.isfinite(x), axis=-1)).reshape(-1)
-    if not bad.any():
-        return
     hint = (
         "; float16 overflows above 65504, store it as float32" if "float16" in str(x.dtype) else ""
     )
@@ -114,14 +119,38 @@ def check_finite(x: Array, name: str) -> None:
     )
 
 
+def check_scale(largest: float, x: Array, name: str) -> None:
+    """Raise a DataError unless `largest`, the largest absolute value, can be squared and summed.
+
+    `scale_range` says between which bounds; a cloud of zeros has no scale to be wrong.
+    """
+    low, high = scale_range(x)
+    if largest == 0 or low <= largest <= high:
+        return
+    verb, fate = ("divide", "overflow") if largest > high else ("multiply", "vanish")
+    raise DataError(
+        f"`{name}` has values up to {largest:.3g}, whose powers {fate} in {_name(x)}; the largest "
+        f"must lie between {low:.2g} and {high:.2g}: {verb} all embeddings by "
+        f"2**{abs(math.frexp(largest)[1])}"
+    )
+
+
+def _name(x: Array) -> str:
+    return str(x.dtype).removeprefix("torch.")
+
+
 def check_directions(x: Array, name: str) -> None:
-    """Raise a DataError that names the first row of length zero."""
+    """Raise a DataError that names the first row of length zero, or too short for a direction."""
     # In float32 or wider: squares of half floats reach 0 and infinity.
-    zero = to_numpy(row_norms(working_float(x)) == 0).reshape(-1)
-    if zero.any():
+    lengths = to_numpy(row_norms(working_float(x))).reshape(-1)
+    least = scale_range(x)[0]
+    short = lengths < least
+    if short.any():
+        row = int(short.argmax())
+        what = "is all zeros" if lengths[row] == 0 else f"is shorter than {least:.2g}"
         raise DataError(
-            f"`{name}` row {int(zero.argmax())} (of {int(zero.sum())} such rows) is all zeros and "
-            "has no direction; drop it, or choose a metric that needs none"
+            f"`{name}` row {row} (of {int(short.sum())} such rows) {what} and has no direction; "
+            "drop it, or choose a metric that needs none"
         )
 
 

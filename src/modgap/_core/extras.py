@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from types import ModuleType
 
 from modgap.errors import MissingExtraError
@@ -33,5 +34,12 @@ def require(module: str, extra: str) -> ModuleType:
         reason = str(error)
     except ImportError as error:
         reason = str(error)
+    except AttributeError:
+        if sys.flags.optimize < 2:
+            raise
+        # Some packages (altair) build themselves from docstrings, which python -OO takes away.
+        raise MissingExtraError(
+            f"`{module}` cannot be imported without docstrings; run Python without -OO"
+        ) from None
     first = (reason.splitlines() or ["no reason given"])[0]
     raise MissingExtraError(f"`{module}` is installed but cannot be imported ({first}); {fix}")

@@ -29,6 +29,7 @@ from modgap._core.checks import (
     check_components,
     check_finite,
     check_paired,
+    check_scale,
 )
 from modgap.errors import ArgumentError, ShapeError
 
@@ -280,8 +281,8 @@ def _moments_of_rows(x: Array, precision: str) -> Moments:
             total += sum(sums)
             product_eps = dtype_eps(block)
             scatter += as_float64(xp.matmul(block.T, block))
-    if not bool(xp.all(xp.isfinite(total))):
-        check_finite(x, "x")
+    if not bool(xp.all(xp.isfinite(total)) and xp.all(xp.isfinite(scatter))):
+        check_scale(check_finite(x, "x"), x, "x")
     mean = total / x.shape[0]
     shift = mean - as_float64(pivot)
     lengths = xp.stack([xp.stack(extremes) for extremes in squares])

@@ -6,11 +6,11 @@ blindness; no chart tells two things apart by colour alone where a shape or a da
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from modgap._core.extras import require
+from modgap.charts.drawing import draw
 
 __all__ = [
     "CYCLE", "GALLERY", "INK", "MUTED", "QUERIES", "altair", "keyed", "png", "styled", "svg", "table",
@@ -94,15 +94,17 @@ def styled(chart: Any) -> Any:
 
 def svg(chart: Any) -> str:
     """Return a chart as SVG text; no network is used."""
-    require("vl_convert", "report")
-    out = io.StringIO()
-    styled(chart).save(out, format="svg")
-    return out.getvalue()
+    return _drawn(chart, "svg").decode()
 
 
 def png(chart: Any) -> bytes:
     """Return a chart as PNG bytes at twice its nominal size; no network is used."""
-    require("vl_convert", "report")
-    out = io.BytesIO()
-    styled(chart).save(out, format="png", scale_factor=_PNG_SCALE)
-    return out.getvalue()
+    return _drawn(chart, "png")
+
+
+def _drawn(chart: Any, form: str) -> bytes:
+    alt = altair()
+    with alt.data_transformers.disable_max_rows():
+        spec = styled(chart).to_dict()
+    version = ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
+    return draw(spec, form=form, version=version, scale=_PNG_SCALE)

@@ -1,7 +1,8 @@
 """The command line: one file per command, each of which parses, calls and prints.
 
 `main` is the edge. Errors become one line on stderr there, and the exit code says whose they are:
-2 a mistake that the caller can mend, 1 a fault of modgap, 130 an interruption.
+2 a mistake that the caller can mend, 1 a fault of modgap, 130 an interruption, 143 a termination,
+141 a reader that went away.
 """
 
 from __future__ import annotations
@@ -18,6 +19,10 @@ __all__ = ["main"]
 #: Options that may stand anywhere on the line, before or after the command.
 _ANYWHERE = ("--debug", "--quiet")
 _SILENT = (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning)
+#: The shell asks for completions through this variable, whose name typer makes of the program's.
+_COMPLETION = "_MODGAP_COMPLETE"
+#: 128 and the number of SIGPIPE: what a shell shows for a program whose reader went away.
+_BROKEN_PIPE = 141
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -32,13 +37,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     -------
     int
         0, or 2 for a mistake that the caller can mend, 1 for a fault of modgap (and for a check of
-        ``modgap doctor`` that fails), 130 for an interruption.
+        ``modgap doctor`` that fails), 130 for an interruption, 143 and 129 for the signals TERM and
+        HUP, 141 if nobody reads the output any more.
     """
+    from modgap.cli._process import Stopped, interrupted_by_signals, open_missing_streams, settle
+
+    open_missing_streams()
     arguments = _reordered(list(sys.argv[1:] if argv is None else argv))
     debug = "--debug" in arguments[: len(_ANYWHERE)]
     _never_fail_to_encode()
     try:
-        with warnings.catch_warnings(record=True) as caught:
+        with interrupted_by_signals(), warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             for category in _SILENT:
                 warnings.simplefilter("ignore", category)
@@ -47,11 +56,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         _print_warnings(str(warning.message) for warning in caught)
         return code
     except BrokenPipeError:
-        _discard_stdout()
-        return 0
-    except KeyboardInterrupt:
-        _say("interrupted; nothing is half written, run the same command again")
-        return 130
+        return _BROKEN_PIPE
+    except KeyboardInterrupt as error:
+        word, code = (
+            (error.word, error.code) if isinstance(error, Stopped) else ("interrupted", 130)
+        )
+        _say(f"{word}; nothing is half written, run the same command again")
+        return code
     except Exception as error:
         if debug:
             import traceback
@@ -60,6 +71,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         code, line = _explain(error)
         _say(line)
         return code
+    finally:
+        settle()
 
 
 def _dispatch(arguments: list[str]) -> int:
@@ -69,7 +82,8 @@ def _dispatch(arguments: list[str]) -> int:
     from modgap.cli.app import command
 
     _check_words(arguments)
-
+    if _COMPLETION in os.environ:
+        command().main(args=[], prog_name="modgap", complete_var=_COMPLETION)  # ends the process
     try:
         with command().make_context("modgap", arguments) as context:
             context.command.invoke(context)
@@ -125,8 +139,7 @@ def _explain(error: Exception) -> tuple[int, str]:
 
 def _of_system(error: OSError) -> str:
     reason = error.strerror or type(error).__name__
-    if error.errno == errno.ENOSPC:
-        _discard_stdout()
+    if error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
         reason = f"{reason}: the disk is full; free some space, or write elsewhere"
     where = "" if error.filename is None else f"`{error.filename}`: "
     return f"{where}{reason}"
@@ -157,14 +170,3 @@ def _never_fail_to_encode() -> None:
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
             reconfigure(errors="backslashreplace")
-
-
-def _discard_stdout() -> None:
-    """Let the interpreter's last flush of stdout go nowhere: it would complain once more."""
-    try:
-        target = sys.stdout.fileno()
-    except (OSError, ValueError):
-        return
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, target)
-    os.close(nowhere)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -82,8 +85,24 @@ ComponentsOption = Annotated[
         "of the variance such as 0.9, or all. Fewer than all is approximate.  [default: all]",
     ),
 ]
+#: More draws than this take days, and a standard error of a probability is below .0002 with it.
+_MOST_DRAWS = 10_000_000
+
+
+def _checked_draws(value: int) -> int:
+    from modgap._core.checks import check_count
+
+    return check_count(value, "draws", high=_MOST_DRAWS)
+
+
 DrawsOption = Annotated[
-    int, typer.Option("--draws", metavar="N", help="Draws for noise that has to be sampled.")
+    int,
+    typer.Option(
+        "--draws",
+        metavar="N",
+        callback=_checked_draws,
+        help="Draws for noise that has to be sampled.",
+    ),
 ]
 SeedOption = Annotated[int, typer.Option("--seed", metavar="N", help="Seed of everything random.")]
 JsonOption = Annotated[
@@ -155,16 +174,18 @@ def _split(words: list[str] | None) -> list[str]:
     return [part.strip() for part in parts if part.strip()]
 
 
-def check_out(out: str | Path, *inputs: str | None, suffixes: tuple[str, ...]) -> Path:
-    """Return the path of an output file that can be written without touching an input.
+def check_out(out: str | Path, *, suffixes: tuple[str, ...]) -> Path:
+    """Return the path of an output file that can be written; see `check_apart` for the inputs.
 
     Raises
     ------
     ArgumentError
-        Its folder is missing, it is a folder or one of the inputs, or has another suffix.
+        Its folder is missing, it is a folder, or has another suffix.
+    FormatError
+        Something else than a regular file lies there.
     """
     from modgap.errors import ArgumentError
-    from modgap.io import parse_spec
+    from modgap.io.atomic import check_target
 
     target = Path(out)
     if target.suffix.lower() not in suffixes:
@@ -173,13 +194,43 @@ def check_out(out: str | Path, *inputs: str | None, suffixes: tuple[str, ...]) -
         raise ArgumentError(f"`--out` `{out}` is a folder; name a file in it")
     if not target.parent.is_dir():
         raise ArgumentError(f"`--out` `{out}` lies in a folder that does not exist; make it first")
-    for spec in inputs:
-        if spec is None or not target.exists():
-            continue
-        path = parse_spec(spec)[0]
-        if path.exists() and path.samefile(target):
-            raise ArgumentError(f"`--out` `{out}` is one of the inputs; choose another name")
+    check_target(target)
     return target
+
+
+def check_apart(words: Mapping[str, Any]) -> None:
+    """Raise an ArgumentError if the output of a command is a file or folder that another word names.
+
+    Every word counts, not only those that are known to be inputs: what is named on the line is
+    there to be read, whatever the command and however it is linked.
+
+    Parameters
+    ----------
+    words : mapping
+        The command's parameters by name; `out` is where it writes.
+    """
+    from modgap.errors import ArgumentError
+
+    out = words.get("out")
+    if not isinstance(out, str) or not os.path.exists(out):
+        return
+    for name, value in words.items():
+        for word in [] if name == "out" else _file_words(value):
+            if os.path.exists(word) and os.path.samefile(word, out):
+                raise ArgumentError(
+                    f"`--out` `{out}` is one of the inputs (`{name}`); choose another name"
+                )
+
+
+def _file_words(value: Any) -> Iterator[str]:
+    """Yield what a parameter may name: paths, keyed paths, and both between commas."""
+    from modgap.errors import ModgapError
+    from modgap.io import parse_spec
+
+    for word in value if isinstance(value, list | tuple) else [value]:
+        for part in {word, *word.split(",")} if isinstance(word, str) else ():
+            with contextlib.suppress(ModgapError):
+                yield str(parse_spec(part)[0])
 
 
 def fill_in(command: str, paths: dict[str, Any]) -> str:

@@ -84,7 +84,7 @@ def exact_stability_against_sampling() -> tuple[bool, str]:
     from modgap.robustness.outcomes import stability
 
     queries, gallery = _clouds()
-    outcome = stability(queries, gallery, Gaussian(0.1))
+    outcome = stability(queries, gallery, Gaussian(0.1), metric="euclidean")
     exact = float(outcome.stability.mean())
     rng = np.random.default_rng(11)
     before = _decisions(queries, gallery, "euclidean")

@@ -7,6 +7,7 @@ from inspect import cleandoc
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from modgap.cli import (
     advise,
@@ -20,6 +21,17 @@ from modgap.cli import (
     simulate,
 )
 from modgap.cli._console import QUIET
+from modgap.cli._inputs import check_apart
+
+
+class _Command(TyperCommand):
+    """A command whose output is checked against everything else that its line names."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Check, then run."""
+        check_apart(ctx.params)
+        return super().invoke(ctx)
+
 
 _COMMANDS = (report, measure, close, apply, evaluate, advise, simulate, figures, doctor)
 
@@ -65,7 +77,11 @@ def _root(
       modgap evaluate --queries images.npy --gallery texts.npy --labels labels.npy
 
     Exit codes: 0; 2 for a mistake in the call or its inputs, with one line on stderr; 1 for a fault
-    of modgap, or a failed check of doctor; 130 if interrupted.
+    of modgap, or a failed check of doctor; 130 if interrupted, 143 if terminated, 141 if nobody reads
+    the output any more.
+
+    A file that opens to more than a gibibyte and to 64 times its own size is refused; the environment
+    variable MODGAP_MAX_OPEN_BYTES says how much is wanted.
     """
     QUIET.set(quiet)
     if context.invoked_subcommand is None:
@@ -81,12 +97,12 @@ def _help(function: Callable[..., None]) -> str:
 def command() -> Any:
     """Return the whole command line, ready to be given words."""
     app = typer.Typer(
-        name="modgap", add_completion=False, rich_markup_mode=None, invoke_without_command=True
+        name="modgap", add_completion=True, rich_markup_mode=None, invoke_without_command=True
     )
     settings = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
     app.callback(invoke_without_command=True, context_settings=settings, help=_help(_root))(_root)
     for module in _COMMANDS:
         name = module.__name__.rpartition(".")[2]
         function = getattr(module, name)
-        app.command(name, help=_help(function))(function)
+        app.command(name, cls=_Command, help=_help(function))(function)
     return typer.main.get_command(app)

@@ -27,12 +27,21 @@ def apply(
     gallery: Annotated[
         str | None, typer.Option("--gallery", metavar=INPUT, help="Map these as gallery items.")
     ] = None,
+    dtype: Annotated[
+        str | None,
+        typer.Option(
+            "--dtype",
+            metavar="input|float16|float32|float64",
+            help="Number type of the output.  [default: the input's own, but float32 for float16, "
+            "which is too coarse for what a map moves]",
+        ),
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Map queries or a gallery with a saved closure, file by file.
 
-    Every file or shard becomes one of the same name in DIR, in the same number type; .safetensors
-    and .parquet stay what they are, all else becomes .npy. Memory does not grow with the rows.
+    Every file or shard becomes one of the same name in DIR; .safetensors and .parquet stay what
+    they are, all else becomes .npy. Memory does not grow with the rows.
     Files appear when they are complete, so a run that was stopped is resumed by the same command:
     what is complete and unchanged is skipped.
 
@@ -41,11 +50,15 @@ def apply(
       modgap apply closure.safetensors --queries images.npy --out closed-queries
       modgap apply closure.safetensors --gallery embeddings:text_emb --out closed-gallery
     """
+    from modgap._core.checks import check_choice
     from modgap.cli._console import print_json
     from modgap.closers.closure import Closure
     from modgap.errors import ArgumentError
     from modgap.io import open_source
+    from modgap.io.apply import DTYPES
 
+    if dtype is not None:
+        check_choice(dtype, "--dtype", DTYPES)
     fitted = Closure.load(closure)
     if (queries is None) == (gallery is None):
         raise ArgumentError("give exactly one of `--queries` and `--gallery`, the side to map")
@@ -54,7 +67,8 @@ def apply(
     mapping: AffineMap = getattr(fitted, side)
     _check(source, mapping, side, closure, out)
     started = time.perf_counter()
-    report = _run(source, mapping, side, out, _fingerprint(closure, side), shown=not json)
+    prints = _fingerprint(closure, side)
+    report = _run(source, mapping, side, out, dtype, prints, shown=not json)
     seconds = time.perf_counter() - started
     if json:
         print_json({"out": out, "side": side, "seconds": seconds, **report})
@@ -88,12 +102,18 @@ def _fingerprint(closure: str, side: str) -> str:
 
 
 def _run(
-    source: Source, mapping: AffineMap, side: str, out: str, fingerprint: str, *, shown: bool
+    source: Source,
+    mapping: AffineMap,
+    side: str,
+    out: str,
+    dtype: str | None,
+    fingerprint: str,
+    *,
+    shown: bool,
 ) -> dict[str, int]:
     from modgap._core.checks import check_cloud
     from modgap.cli._console import progress
-    from modgap.cli._stream import checked_blocks
-    from modgap.errors import DataError, ModgapError
+    from modgap.errors import ModgapError
     from modgap.io import apply_to_source
 
     zero_rows = not mapping.normalize_input
@@ -104,14 +124,44 @@ def _run(
     fresh = not Path(out).exists()
     try:
         with progress(f"mapping the {side}", total=source.rows, shown=shown) as advance:
-            return apply_to_source(mapped, source, out, fingerprint=fingerprint, progress=advance)
+            return apply_to_source(
+                mapped, source, out, fingerprint=fingerprint, dtype=dtype, progress=advance
+            )
     except ModgapError as error:
         if fresh:
             _remove_empty(Path(out))
-        if isinstance(error, DataError):  # count the row from the start of the source
+        raise type(error)(_with_row(error, source, side, zero_rows) + _what_stays(out)) from None
+
+
+def _with_row(error: Exception, source: Source, side: str, zero_rows: bool) -> str:
+    """Return the message, its row counted from the start of the source where it names one."""
+    from modgap.cli._stream import checked_blocks
+    from modgap.errors import DataError
+
+    if isinstance(error, DataError):
+        try:
             for _ in checked_blocks(source, side, zero_rows=zero_rows):
                 pass
-        raise
+        except DataError as counted:
+            return str(counted)
+    return str(error)
+
+
+def _what_stays(out: str) -> str:
+    """Return a clause on the complete files that a failed run leaves for the next one, or nothing."""
+    from modgap.errors import ModgapError
+    from modgap.io.manifest import Manifest
+
+    if not Path(out).is_dir():
+        return ""
+    try:
+        kept = Manifest.open(Path(out)).complete
+    except ModgapError:  # the error itself, then
+        return ""
+    if not kept:
+        return ""
+    files = "1 complete file" if kept == 1 else f"{kept} complete files"
+    return f"; `{out}` keeps {files} for the next run, delete it to start over"
 
 
 def _remove_empty(folder: Path) -> None:

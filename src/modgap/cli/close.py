@@ -94,7 +94,7 @@ def close(
     from modgap.decisions.metric import as_metric
 
     metric = as_metric(metric)
-    target = check_out(out, queries, gallery, suffixes=(".safetensors",))
+    target = check_out(out, suffixes=(".safetensors",))
     _check_replaceable(target)
     options = {
         "metric": metric,

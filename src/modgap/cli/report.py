@@ -69,7 +69,7 @@ def report(
 
     if (queries is None) != (gallery is None):
         raise ArgumentError("give both QUERIES and GALLERY, or neither for the sample")
-    target = check_out(out, queries, gallery, suffixes=(".html", ".htm"))
+    target = check_out(out, suffixes=(".html", ".htm"))
     settings: dict[str, Any] = {}
     if methods is not None:
         settings["methods"] = _names(parse_methods(methods))

@@ -53,6 +53,13 @@ def _flag(value: Any) -> bool:
     return value
 
 
+def _distance(value: Any) -> float:
+    found = _number(value)
+    if found < 0:
+        raise ValueError(f"must not be below 0, got {found:g}")
+    return found
+
+
 def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError(f"must be text, got {value!r:.40}")
@@ -75,9 +82,9 @@ FIELDS: dict[str, Callable[[Any], Any]] = {
     "method": _text,
     "metric": as_metric,
     "comparison": as_metric,
-    "bound": _or_none(_number),
-    "resolution": _number,
-    "gain": _number,
+    "bound": _or_none(_distance),
+    "resolution": _distance,
+    "gain": _distance,
     "alpha": _or_none(_number),
     "n_components": _or_none(_whole),
     "rank": _or_none(_whole),

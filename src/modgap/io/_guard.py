@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from modgap.errors import FormatError, ModgapError
+from modgap.errors import ArgumentError, FormatError, ModgapError
 
 #: How files of each kind begin; more than one kind may share a beginning.
 _MAGIC = {
@@ -20,6 +20,12 @@ _MAGIC = {
     b"\x89HDF": "HDF5",
     b"\x1f\x8b": "gzip",
 }
+
+#: Environment variable with the most bytes that a file may open to.
+OPEN_LIMIT = "MODGAP_MAX_OPEN_BYTES"
+#: Without it: a gibibyte, or this many times the file's own size.
+_OPEN_BYTES = 2**30
+_OPEN_TIMES = 64
 
 
 def shown(value: object) -> str:
@@ -125,3 +131,27 @@ def check_file(path: Path) -> int:
     if status.st_size == 0:
         raise FormatError(f"`{shown(path)}` is empty (0 bytes); write or download it again")
     return status.st_size
+
+
+def check_expansion(path: Path, needed: int) -> None:
+    """Raise a FormatError if a file opens to far more bytes than it has.
+
+    Archives, encoded columns and tensors whose rows are one row repeated can be made to hold any
+    number of rows in a few kilobytes; embeddings hardly compress at all.
+    """
+    size = file_status(path).st_size
+    limit = max(_OPEN_BYTES, _OPEN_TIMES * size)
+    word = os.environ.get(OPEN_LIMIT)
+    if word is not None:
+        try:
+            limit = int(float(word))
+        except (ValueError, OverflowError):
+            raise ArgumentError(
+                f"the environment variable {OPEN_LIMIT} must be a number of bytes; "
+                f"got `{shown(word)}`"
+            ) from None
+    if needed > limit:
+        raise FormatError(
+            f"`{shown(path)}` has {size:,} bytes and opens to {needed:,}, more than the {limit:,} "
+            f"that are allowed; if it is what you want, set {OPEN_LIMIT}={needed}"
+        )

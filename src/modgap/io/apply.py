@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from modgap._core.arrays import is_array, to_numpy
-from modgap.errors import ArgumentError, DataError, FormatError, ShapeError
+from modgap._core.checks import check_choice
+from modgap.errors import DataError, FormatError, ShapeError
 from modgap.io._guard import file_status, shown
 from modgap.io._shard import Shard
 from modgap.io.atomic import atomic_path
-from modgap.io.manifest import MANIFEST, Manifest, combine
+from modgap.io.manifest import Manifest, Report, Written, combine, new_report
 from modgap.io.source import Source
 from modgap.io.writers import (
     DEFAULT_KEY,
@@ -24,14 +24,16 @@ from modgap.io.writers import (
     Write,
     array_writer,
     check_values,
-    check_writable,
-    write_array,
+    host_array,
 )
 
 #: Bytes per block: small enough to stay in the processor's cache between map and write.
 _BLOCK_BYTES = 2 * 1024 * 1024
 #: Parquet makes one row group of each block, and readers want large ones.
 _ROW_GROUP_BYTES = 64 * 1024 * 1024
+
+#: What the output's number type may be.
+DTYPES = ("input", "float16", "float32", "float64")
 
 Rows = Callable[[np.ndarray], np.ndarray]
 Progress = Callable[[int], None]
@@ -43,15 +45,16 @@ def apply_to_source(
     out: str | Path,
     *,
     fingerprint: str,
+    dtype: str | None = None,
     progress: Progress | None = None,
-) -> dict[str, int]:
+) -> Report:
     """Map every shard of a source into a shard of the same name in the folder `out`.
 
     Parameters
     ----------
     mapping : callable
-        Takes rows (b, d) and returns as many rows (b, e), which stay as they are from then on. Rows
-        may be cut into blocks anywhere.
+        Takes rows (b, d), half floats widened to float32, and returns as many rows (b, e), which
+        stay as they are from then on. Rows may be cut into blocks anywhere.
     source : Source
         Embeddings with 2 or 3 axes; three are mapped template by template.
     out : str or Path
@@ -60,6 +63,9 @@ def apply_to_source(
     fingerprint : str
         Identifies the mapping, for example a hash of the closure file. Shards that an earlier run
         with the same fingerprint completed from the same input are skipped.
+    dtype : {"input", "float16", "float32", "float64"}, optional
+        Of the output. By default the input's own, but float32 for half floats: a map moves rows by
+        less than a half float can tell apart.
     progress : callable, optional
         Called with the number of rows that were finished since the last call.
 
@@ -70,8 +76,10 @@ def apply_to_source(
 
     Raises
     ------
+    ArgumentError
+        Another `dtype`.
     DataError
-        The source holds integers.
+        The source holds integers, or a mapped value is too large for the output's dtype.
     FormatError
         `out` is the folder of the input or holds files from elsewhere, or reading or writing fails.
     ShapeError
@@ -79,87 +87,25 @@ def apply_to_source(
 
     Notes
     -----
-    The values keep the input's dtype. Files appear when they are complete: whatever stops the run
-    leaves none half written. At any time a few blocks are in memory, 2 MiB each (64 MiB for
-    Parquet).
+    Files appear when they are complete: whatever stops the run leaves none half written. At any
+    time a few blocks are in memory, 2 MiB each (64 MiB for Parquet).
     """
     folder = Path(out)
     _check_source(source)
     _check_apart(source, folder)
+    if dtype is not None:
+        check_choice(dtype, "dtype", DTYPES)
     names = [_output_name(shard) for shard in source.shards]
     manifest = Manifest.open(folder)
     manifest.claim(names)
-    report = {"shards": len(names), "rows": source.rows, "skipped": 0, "bytes": 0}
+    report = new_report()
     tell = progress or (lambda rows: None)
     for shard, name in zip(source.shards, names, strict=True):
-        identity = combine(fingerprint, *_identity(shard))
-        if manifest.is_complete(name, identity):
-            report["skipped"] += 1
+        kind = _output_dtype(shard, dtype)
+        identity = combine(fingerprint, *_identity(shard), kind)
+        write = partial(_map_shard, mapping, shard, kind, tell)
+        if not manifest.make(name, identity, write, report):
             tell(shard.rows)
-            continue
-        manifest.sweep(name)
-        shape = _map_shard(mapping, shard, folder / name, tell)
-        report["bytes"] += manifest.add(name, identity, shape, shard.dtype, _key(shard, name))
-    return report
-
-
-def write_shards(
-    out_dir: str | Path,
-    kind: str,
-    blocks: Iterable[np.ndarray | Callable[[], np.ndarray]],
-    shard_names: Sequence[str] | None = None,
-    *,
-    fingerprint: str,
-) -> dict[str, int]:
-    """Write one shard per block into the folder ``out_dir/kind``, as clip-retrieval lays them out.
-
-    Parameters
-    ----------
-    out_dir : str or Path
-    kind : str
-        What the shards hold, for example ``img_emb``.
-    blocks : iterable of arrays (b, d), or of functions that return one
-        A function is called only if its shard is not complete yet, so resuming costs nothing.
-    shard_names : sequence of str, optional
-        File names; by default ``KIND_0.npy``, ``KIND_1.npy`` and so on.
-    fingerprint : str
-        Identifies where the blocks come from; shards of an earlier run with the same are skipped.
-
-    Returns
-    -------
-    dict
-        ``shards`` and ``rows`` in total, ``skipped`` shards, and ``bytes`` written by this run.
-
-    Raises
-    ------
-    ArgumentError
-        `kind` or a name is no plain file name, or names and blocks differ in number.
-    DataError, FormatError, ShapeError
-        A block cannot be written, or differs from the others in width.
-    """
-    for name in (kind, *(shard_names or ())):
-        _check_name(name)
-    manifest = Manifest.open(Path(out_dir) / kind)
-    if shard_names is not None:
-        manifest.claim(list(shard_names))
-    report = {"shards": 0, "rows": 0, "skipped": 0, "bytes": 0}
-    width: int | None = None
-    for name, block in _with_names(kind, blocks, shard_names):
-        identity = combine(fingerprint, name)
-        report["shards"] += 1
-        if manifest.is_complete(name, identity):
-            report["skipped"] += 1
-        else:
-            values = _host(block() if callable(block) else block)
-            _check_block(values, name, width)
-            manifest.claim([name])
-            manifest.sweep(name)
-            write_array(manifest.folder / name, values)
-            key = None if name.lower().endswith(".npy") else DEFAULT_KEY
-            report["bytes"] += manifest.add(name, identity, values.shape, values.dtype, key)
-        shape = manifest.files[name]["shape"]
-        report["rows"] += shape[0]
-        width = shape[-1]
     return report
 
 
@@ -194,8 +140,10 @@ def _output_name(shard: Shard) -> str:
     return shard.name if suffix in WRITABLE else f"{shard.path.stem}.npy"
 
 
-def _key(shard: Shard, name: str) -> str | None:
-    return None if name.lower().endswith(".npy") else shard.key
+def _output_dtype(shard: Shard, dtype: str | None) -> np.dtype:
+    if dtype is None:
+        return np.dtype(np.float32) if shard.dtype == np.float16 else shard.dtype
+    return shard.dtype if dtype == "input" else np.dtype(dtype)
 
 
 def _identity(shard: Shard) -> tuple[object, ...]:
@@ -205,21 +153,23 @@ def _identity(shard: Shard) -> tuple[object, ...]:
     return (*stamp, shard.key, shard.shape, shard.dtype)
 
 
-def _map_shard(mapping: Rows, shard: Shard, target: Path, tell: Progress) -> tuple[int, ...]:
-    """Map one shard into one file and return the output's shape."""
+def _map_shard(
+    mapping: Rows, shard: Shard, dtype: np.dtype, tell: Progress, target: Path
+) -> Written:
+    """Map one shard into one file and return the output's shape, dtype and key."""
     size = _ROW_GROUP_BYTES if target.suffix.lower() == ".parquet" else _BLOCK_BYTES
     rows = max(1, size // (shard.width * shard.dtype.itemsize))
     with atomic_path(target) as temporary:
-        mapped = _mapped(mapping, shard, rows)
+        mapped = _mapped(mapping, shard, rows, dtype)
         first = next(mapped)
         shape = (*shard.shape[:-1], first.shape[-1])
-        check_values(shape, shard.dtype, target)
-        writer = array_writer(temporary, shape, shard.dtype, key=shard.key or DEFAULT_KEY)
+        check_values(shape, dtype, target)
+        writer = array_writer(temporary, shape, dtype, key=shard.key or DEFAULT_KEY)
         with writer as write, _alongside(write) as hand_over:
             for block in chain([first], mapped):
                 hand_over(block)
                 tell(len(block))
-    return shape
+    return shape, dtype, None if target.suffix.lower() == ".npy" else shard.key
 
 
 @contextmanager
@@ -239,49 +189,26 @@ def _alongside(write: Write) -> Iterator[Write]:
             pending.result()
 
 
-def _mapped(mapping: Rows, shard: Shard, rows: int) -> Iterator[np.ndarray]:
+def _mapped(mapping: Rows, shard: Shard, rows: int, dtype: np.dtype) -> Iterator[np.ndarray]:
     width: int | None = None
+    done = 0
     for block in shard.blocks(rows):
-        out = _host(mapping(block))
+        wide = block.astype(np.float32) if block.dtype == np.float16 else block
+        out = host_array(mapping(wide))
         if out.ndim != 2 or len(out) != len(block) or width not in (None, out.shape[1]):
             raise ShapeError(
                 f"the mapping must return one row of the same width for every row; it made "
                 f"{out.shape} of {block.shape}"
             )
         width = out.shape[1]
+        with np.errstate(over="ignore", invalid="ignore"):  # looked at in the next line
+            out = out.astype(dtype, copy=False)
+            whole = np.isfinite(out.sum(dtype=np.float32 if dtype == np.float16 else None))
+        if not whole and not np.isfinite(out).all():
+            row = done + int(np.argmin(np.isfinite(out).all(axis=1)))
+            raise DataError(
+                f"`{shown(shard.path)}` row {row} is mapped to values that {dtype} cannot hold "
+                f"(at most {np.finfo(dtype).max:g}); ask for a wider dtype"
+            )
+        done += len(out)
         yield out
-
-
-def _host(values: Any) -> np.ndarray:
-    return to_numpy(values) if is_array(values) else np.asarray(values)
-
-
-def _check_name(name: str) -> None:
-    if not name or name in (".", "..", MANIFEST) or Path(name).name != name or "\0" in name:
-        raise ArgumentError(
-            f"a shard's kind and name must be plain file names; got `{shown(name)}`"
-        )
-
-
-def _check_block(values: np.ndarray, name: str, width: int | None) -> None:
-    check_writable(Path(name))
-    if values.ndim != 2 or width not in (None, values.shape[1]):
-        raise ShapeError(
-            f"shard `{shown(name)}` must have shape (rows, {width or 'd'}); got {values.shape}"
-        )
-
-
-def _with_names(
-    kind: str,
-    blocks: Iterable[np.ndarray | Callable[[], np.ndarray]],
-    names: Sequence[str] | None,
-) -> Iterator[tuple[str, np.ndarray | Callable[[], np.ndarray]]]:
-    """Pair the blocks with their names, in step."""
-    count = 0
-    for block in blocks:
-        if names is not None and count == len(names):
-            raise ArgumentError(f"`shard_names` has {len(names)} names, and there are more blocks")
-        yield (names[count] if names is not None else f"{kind}_{count}.npy"), block
-        count += 1
-    if names is not None and count < len(names):
-        raise ArgumentError(f"`shard_names` has {len(names)} names for {count} blocks")

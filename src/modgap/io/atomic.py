@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 from collections.abc import Iterator
@@ -9,6 +10,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from modgap.errors import FormatError
+from modgap.io._guard import shown
+
+_FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 
 
 @contextmanager
@@ -18,8 +22,10 @@ def atomic_path(target: Path) -> Iterator[Path]:
     Raises
     ------
     FormatError
-        The folder is missing or cannot be written, or the disk is full.
+        The folder is missing or cannot be written, the disk is full, or `target` exists and is no
+        regular file.
     """
+    check_target(target)
     name = f".{target.name}.{secrets.token_hex(4)}.tmp{target.suffix}"
     temporary = target.parent / name
     try:  # made in here, so that an interruption at any point finds it removed
@@ -28,10 +34,31 @@ def atomic_path(target: Path) -> Iterator[Path]:
         _give_usual_mode(temporary)
         temporary.replace(target)
     except OSError as error:
-        raise FormatError(f"cannot write `{target}`: {error.strerror or error}") from None
+        raise FormatError(f"cannot write `{shown(target)}`: {_reason(error)}") from None
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def check_target(target: Path) -> None:
+    """Raise a FormatError if something lies there that a file must not take the place of."""
+    try:
+        folder, regular, there = target.is_dir(), target.is_file(), target.exists()
+    except (OSError, ValueError):  # what cannot be looked at cannot be written: said there
+        return
+    if folder:
+        raise FormatError(f"cannot write `{shown(target)}`: it is a folder; name a file in it")
+    if there and not regular:
+        raise FormatError(
+            f"cannot write `{shown(target)}`: it is no regular file (a pipe or a device); "
+            "name a file"
+        )
+
+
+def _reason(error: OSError) -> str:
+    if error.errno in _FULL:
+        return f"{error.strerror}: the disk is full, or a limit is reached; free some space"
+    return str(error.strerror or error)
 
 
 def _give_usual_mode(path: Path) -> None:

@@ -5,20 +5,34 @@ from __future__ import annotations
 import glob
 import hashlib
 import json
+import math
+import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from modgap.errors import FormatError, ModgapError
-from modgap.io._guard import reading, shown
+from modgap.io._guard import check_file, reading, shown
 from modgap.io.atomic import atomic_path
 from modgap.io.source import open_source
 
 #: Name of the manifest in its folder.
 MANIFEST = "modgap.json"
 _VERSION = 1
+
+Shape: TypeAlias = tuple[int, ...]
+#: Shape, dtype and key of an array that was written.
+Written: TypeAlias = tuple[Shape, np.dtype, str | None]
+#: What a run did: ``shards`` and ``rows`` in total, ``skipped`` shards, ``bytes`` written.
+Report: TypeAlias = dict[str, int]
+
+
+def new_report() -> Report:
+    """Return the report of a run that has done nothing yet."""
+    return {"shards": 0, "rows": 0, "skipped": 0, "bytes": 0}
 
 
 @dataclass
@@ -50,8 +64,9 @@ class Manifest:
             reason = error.strerror or type(error).__name__
             raise FormatError(f"cannot make the folder `{shown(folder)}`: {reason}") from None
         path = folder / MANIFEST
-        if not path.exists():
+        if not os.path.lexists(path):
             return cls(folder)
+        check_file(path)
         with reading(path, "json"):
             loaded = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(loaded, dict) or loaded.get("modgap_manifest") != _VERSION:
@@ -99,12 +114,43 @@ class Manifest:
             if target.stat().st_size != entry.get("bytes"):
                 return False
             found = open_source(target, key=entry.get("key"))
-        except (OSError, ModgapError):
+        except (OSError, ModgapError, TypeError):  # somebody may have edited the record
             return False
         return list(found.shape) == entry.get("shape") and str(found.dtype) == entry.get("dtype")
 
+    def make(
+        self, name: str, fingerprint: str, write: Callable[[Path], Written], report: Report
+    ) -> bool:
+        """Make one file unless it is complete, and return whether it was made.
+
+        Parameters
+        ----------
+        name : str
+            File name within the folder; claimed already.
+        fingerprint : str
+            Identifies everything that the file is made from.
+        write : callable
+            Takes the path, writes the file whole or not at all, and returns the shape, dtype and key
+            of the array in it.
+        report : dict
+            Counts of the whole run, which this file is added to.
+        """
+        made = not self.is_complete(name, fingerprint)
+        if made:
+            self.sweep(name)
+            report["bytes"] += self.add(name, fingerprint, *write(self.folder / name))
+        report["shards"] += 1
+        report["skipped"] += not made
+        report["rows"] += math.prod(self.files[name]["shape"][:-1])
+        return made
+
+    @property
+    def complete(self) -> int:
+        """Number of files that earlier runs and this one have completed."""
+        return sum(bool(entry.get("complete")) for entry in self.files.values())
+
     def add(
-        self, name: str, fingerprint: str, shape: tuple[int, ...], dtype: np.dtype, key: str | None
+        self, name: str, fingerprint: str, shape: Shape, dtype: np.dtype, key: str | None
     ) -> int:
         """Record a file that is now complete and return its size in bytes."""
         size = (self.folder / name).stat().st_size

@@ -86,10 +86,15 @@ def _kinds(folder: Path) -> dict[str, list[Numbered]]:
 
 
 def _listing(folder: Path) -> tuple[list[Path], list[Path]]:
-    """Return the files and the folders in a folder, sorted, without hidden ones."""
+    """Return the files and the folders in a folder, sorted, without hidden ones.
+
+    What is named like a shard counts as a file, whatever it is: a link that leads nowhere or a folder
+    is refused when it is opened, and not passed over.
+    """
     try:
         entries = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-        return [p for p in entries if p.is_file()], [p for p in entries if p.is_dir()]
+        files = [p for p in entries if p.is_file() or _numbered(p) is not None]
+        return files, [p for p in entries if p.is_dir() and p not in files]
     except OSError as error:
         reason = (error.strerror or one_line(error)).lower()
         raise FormatError(
@@ -97,14 +102,21 @@ def _listing(folder: Path) -> tuple[list[Path], list[Path]]:
         ) from None
 
 
+def _numbered(path: Path) -> Numbered | None:
+    """Return the shard that a name says it is, or None."""
+    match = _NAME.fullmatch(path.stem)
+    if match is None or path.suffix.lower() not in FORMATS:
+        return None
+    total = int(match["total"]) if match["total"] else None
+    return Numbered(path, match["kind"], int(match["number"]), total)
+
+
 def _group(files: Iterable[Path]) -> dict[str, list[Numbered]]:
     """Return numbered files by kind; a kind that comes in two formats carries its suffix."""
     by_format: dict[tuple[str, str], list[Numbered]] = {}
     for path in files:
-        match = _NAME.fullmatch(path.stem)
-        if match and path.suffix.lower() in FORMATS:
-            total = int(match["total"]) if match["total"] else None
-            shard = Numbered(path, match["kind"], int(match["number"]), total)
+        shard = _numbered(path)
+        if shard is not None:
             by_format.setdefault((shard.kind, shard.suffix), []).append(shard)
     stems = [kind for kind, _ in by_format]
     return {

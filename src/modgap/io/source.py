@@ -12,7 +12,7 @@ import numpy as np
 
 from modgap.errors import ArgumentError, DataError, FormatError, ShapeError
 from modgap.io._entries import Want, named
-from modgap.io._guard import check_file, file_status, looks_like, shown
+from modgap.io._guard import check_expansion, check_file, file_status, looks_like, shown
 from modgap.io._shard import Shard
 from modgap.io.npy import open_npy
 from modgap.io.npz import open_npz
@@ -226,7 +226,9 @@ def _open_file(path: Path, key: str | None, want: Want) -> Shard:
             f"`{shown(path)}` has the unknown suffix `{shown(path.suffix)}`; modgap reads "
             f"{', '.join(FORMATS)} and folders of shards{looks_like(path)}"
         )
-    return _OPENERS[kind](path, key, want)
+    shard = _OPENERS[kind](path, key, want)
+    check_expansion(path, shard.rows * shard.width * shard.dtype.itemsize)
+    return shard
 
 
 def _common_shape(shards: tuple[Shard, ...]) -> tuple[int, ...]:

@@ -49,7 +49,7 @@ def write_array(path: str | Path, array: Array, *, key: str = DEFAULT_KEY) -> Pa
     """
     target = Path(path)
     check_writable(target)
-    values = to_numpy(array) if is_array(array) else np.asarray(array)
+    values = host_array(array)
     check_values(values.shape, values.dtype, target)
     flat = np.ascontiguousarray(values).reshape(-1, *values.shape[1:][-1:])
     with (
@@ -58,6 +58,11 @@ def write_array(path: str | Path, array: Array, *, key: str = DEFAULT_KEY) -> Pa
     ):
         write(flat)
     return target
+
+
+def host_array(values: Any) -> np.ndarray:
+    """Return an array of any library, or nested lists, as a NumPy array."""
+    return to_numpy(values) if is_array(values) else np.asarray(values)
 
 
 def check_writable(target: Path) -> None:

@@ -52,13 +52,49 @@ def test_every_format_is_mapped(tmp_path, suffix):
 
 
 @pytest.mark.usefixtures("small_blocks")
-@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
-def test_the_output_has_the_inputs_type(tmp_path, dtype):
-    source = open_source(save(tmp_path / "x.npy", emb=CLOUD.astype(dtype)))
-    apply_to_source(lambda rows: rows.astype(float) + 1, source, tmp_path / "out", fingerprint="f")
+@pytest.mark.parametrize(
+    ("stored", "asked", "wanted"),
+    [
+        ("float16", None, "float32"),
+        ("float16", "input", "float16"),
+        ("float32", None, "float32"),
+        ("float64", None, "float64"),
+        ("float64", "float16", "float16"),
+        ("float32", "float64", "float64"),
+    ],
+)
+def test_the_outputs_number_type(tmp_path, stored, asked, wanted):
+    values = CLOUD.astype(stored)
+    source = open_source(save(tmp_path / "x.npy", emb=values))
+    seen = []
+
+    def mapping(rows):
+        seen.append(rows.dtype)
+        return rows.astype(float) + 1e-4  # half floats near 1 lie 1e-3 apart
+
+    apply_to_source(mapping, source, tmp_path / "out", fingerprint="f", dtype=asked)
     got = read_array(tmp_path / "out" / "x.npy")
-    assert got.dtype == dtype
-    np.testing.assert_array_equal(got, (CLOUD.astype(dtype).astype(float) + 1).astype(dtype))
+    assert got.dtype == wanted
+    assert {str(dtype) for dtype in seen} == {"float32" if stored == "float16" else stored}
+    np.testing.assert_array_equal(got, (values.astype(float) + 1e-4).astype(wanted))
+
+
+def test_another_number_type_is_another_output(tmp_path):
+    source = open_source(save(tmp_path / "x.npy", emb=CLOUD.astype(np.float16)))
+    for dtype, made in ((None, True), ("float32", False), ("float16", True), ("input", False)):
+        report = apply_to_source(SHIFT, source, tmp_path / "out", fingerprint="f", dtype=dtype)
+        assert report["skipped"] == (not made), dtype
+    with pytest.raises(ArgumentError, match="`dtype` must be one of input, float16"):
+        apply_to_source(SHIFT, source, tmp_path / "out", fingerprint="f", dtype="int8")
+
+
+def test_what_the_output_cannot_hold_is_an_error(tmp_path):
+    source = open_source(save(tmp_path / "x.npy", emb=CLOUD))
+    far = np.where(np.arange(23)[:, None] == 7, 7e4, 0.0)
+    with pytest.raises(DataError, match=r"x\.npy` row 7 is mapped to values that float16 cannot"):
+        apply_to_source(lambda rows: rows + far, source, tmp_path / "o", fingerprint="f",
+                        dtype="float16")  # fmt: skip
+    assert os.listdir(tmp_path / "o") == ["modgap.json"]
 
 
 @pytest.mark.usefixtures("small_blocks")
@@ -241,14 +277,15 @@ def test_foreign_files_in_the_output_folder_stay(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", '{"modgap_manifest": 9}', '{"modgap_manifest": 1, "files": [1]}']
+    "text",
+    ["", "{", "[]", "[" * 99_999, '{"modgap_manifest": 9}', '{"modgap_manifest": 1, "files": [1]}'],
 )
 def test_a_damaged_record_is_refused(tmp_path, text):
     (tmp_path / "modgap.json").write_text(text)
     source = open_source(save(tmp_path / "x.npy", emb=CLOUD))
     (tmp_path / "out").mkdir()
     (tmp_path / "modgap.json").rename(tmp_path / "out" / "modgap.json")
-    with pytest.raises(FormatError, match=r"modgap\.json` is (no|damaged)"):
+    with pytest.raises(FormatError, match=r"modgap\.json` is (no|damaged|empty)"):
         apply_to_source(SHIFT, source, tmp_path / "out", fingerprint="f")
 
 

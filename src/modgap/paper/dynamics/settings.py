@@ -90,13 +90,30 @@ class Simulation:
 PAPER_RUN = Simulation(rate=0.002, seed=5)
 
 
+#: Name, least and most of each count. The most are beyond what ends within a day on any machine.
+_COUNTS = (
+    ("n", 2, 10**6),
+    ("dimension", 1, 10**5),
+    ("steps", 1, 10**8),
+    ("record_every", 1, None),
+    ("seed", 0, None),
+)
+#: Most values of one cloud: a gibibyte.
+_VALUES = 2**27
+
+
 def checked(settings: Simulation) -> Simulation:
     """Return the settings with every number in range."""
     for name, choices in (("start", STARTS), ("loss", LOSSES)):
         check_choice(getattr(settings, name), name, choices)
     theory_metric(settings.metric)
-    for name, low in (("n", 2), ("dimension", 1), ("steps", 1), ("record_every", 1), ("seed", 0)):
-        check_count(getattr(settings, name), name, low=low)
+    for name, low, high in _COUNTS:
+        check_count(getattr(settings, name), name, low=low, high=high)
+    if settings.n * settings.dimension > _VALUES:
+        raise ArgumentError(
+            f"`n` times `dimension` must be between 1 and {_VALUES}; got {settings.n} times "
+            f"{settings.dimension}"
+        )
     for name in ("temperature", "min_temperature", "rate", "scalar_rate"):
         check_number(getattr(settings, name), name, low=0.0, open_low=True)
     check_number(settings.bias, "bias")

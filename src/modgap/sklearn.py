@@ -35,8 +35,8 @@ class GapCloser(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
     Parameters
     ----------
     method : str
-        A key of `modgap.closers.METHODS`.
-    metric, alpha, n_components, side, reduce, scale
+        A key of `modgap.closers.METHODS`; a comparison may follow, as in "affine:ip".
+    metric, alpha, n_components, side, reduce, scale, compare
         As `modgap.fit` takes them.
 
     Attributes
@@ -68,6 +68,7 @@ class GapCloser(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         side: str | None = None,
         reduce: bool = False,
         scale: float | None = None,
+        compare: str | None = None,
     ) -> None:
         self.method = method
         self.metric = metric
@@ -76,6 +77,7 @@ class GapCloser(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         self.side = side
         self.reduce = reduce
         self.scale = scale
+        self.compare = compare
 
     def fit(
         self,
@@ -115,18 +117,18 @@ class GapCloser(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         return self
 
     def transform(self, X: Float[Array, "m d"]) -> Float[Array, "m e"]:
-        """Return the queries after closing, shape (m, e), in the dtype of `X`."""
+        """Return the queries after closing, shape (m, e), in the dtype of `X`, float32 at least."""
         check_is_fitted(self)
         return self.closure_.apply_queries(self._rows(X))
 
     def transform_gallery(self, X: Float[Array, "n d"]) -> Float[Array, "n e"]:
-        """Return the gallery after closing, shape (n, e), in the dtype of `X`."""
+        """Return the gallery after closing, shape (n, e), in the dtype of `X`, float32 at least."""
         check_is_fitted(self)
         return self.closure_.apply_gallery(self._rows(X))
 
     def _rows(self, rows: Array, *, reset: bool = False) -> Array:
         dtypes = ["float64", "float32", "float16"]
-        return validate_data(self, rows, reset=reset, dtype=dtypes, ensure_min_samples=1)
+        return validate_data(self, rows, reset=reset, dtype=dtypes)
 
     @property
     def _n_features_out(self) -> int:
@@ -134,5 +136,5 @@ class GapCloser(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
-        tags.transformer_tags.preserves_dtype = ["float64", "float32", "float16"]
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags

@@ -66,15 +66,19 @@ def test_the_check_can_fail() -> None:
     assert "pyarrow" in loaded_by("import pyarrow")
 
 
-def test_an_absent_extra_is_named_with_the_command() -> None:
-    code = """
+@pytest.mark.parametrize(
+    ("package", "module", "extra"),
+    [("sklearn", "modgap.sklearn", "sklearn"), ("torch", "modgap.nn", "torch")],
+)
+def test_an_absent_extra_is_named_with_the_command(package: str, module: str, extra: str) -> None:
+    code = f"""
 import sys
-sys.modules["sklearn"] = None
+sys.modules["{package}"] = None
 try:
-    import modgap.sklearn
+    import {module}
 except ImportError as error:
     print(type(error).__name__, error)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("MissingExtraError")
-    assert 'pip install "modgap[sklearn]"' in done.stdout
+    assert f'pip install "modgap[{extra}]"' in done.stdout

@@ -1,4 +1,7 @@
-"""Every check of what a caller hands in. Nothing else in the package inspects user input."""
+"""Checks of what callers hand in, each in one place: arrays, clouds, pairs, indices, numbers, choices.
+
+What one function alone asks for is checked beside it.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +21,6 @@ from modgap._core.arrays import (
     working_float,
 )
 from modgap.errors import ArgumentError, DataError, ShapeError
-
-SIDES = ("gallery", "queries")
 
 
 def check_array(x: Any, name: str, *, ndim: int | tuple[int, ...] | None) -> Array:

@@ -8,7 +8,7 @@ import typer
 
 from modgap.cli._inputs import JsonOption
 
-_CORE = ("numpy", "scipy", "array-api-compat", "safetensors", "typer", "rich")
+_CORE = ("numpy", "scipy", "array-api-compat", "lazy-loader", "safetensors", "typer", "rich")
 #: The packages of each extra, by the name under which they are installed.
 _EXTRAS = {
     "report": ("altair", "vl-convert-python", "jinja2"),

@@ -124,6 +124,21 @@ class Closure:
             n_components=None,
         )
 
+    def to(self, device: Any, dtype: Any = None) -> Any:
+        """Return both maps as layers of PyTorch on a device, for rows that live there.
+
+        `closure.to("cuda")` maps queries when called, and has `.queries` and `.gallery`; `dtype` is
+        that of its constants, float32 by default.
+
+        Raises
+        ------
+        MissingExtraError
+            PyTorch is not installed.
+        """
+        from modgap.nn import ClosureModule
+
+        return ClosureModule(self, dtype=dtype).to(device)
+
     def save(self, path: str | Path) -> Path:
         """Write the closure as one safetensors file and return its path; see `write_closure`."""
         from modgap.closers.files import write_closure

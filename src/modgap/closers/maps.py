@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -13,14 +13,13 @@ from modgap._core.arrays import (
     Float,
     asarray_like,
     is_numpy_array,
-    namespace,
     normalize_rows,
     working_float,
 )
 from modgap._core.checks import check_array
 from modgap.errors import ClosureError, ShapeError
 
-__all__ = ["PARTS", "AffineMap"]
+__all__ = ["PARTS", "AffineMap", "apply_constants"]
 
 #: The arrays that make up a map.
 PARTS = ("center", "left", "right", "scale", "shift")
@@ -99,7 +98,7 @@ class AffineMap:
         if self.left is None:
             if self.scale is None:
                 return None
-            return np.diag(np.broadcast_to(np.asarray(self.scale, dtype=np.float64), (self.width,)))
+            return np.diag(self._diagonal(self.scale))
         product = self.left if self.right is None else self.left @ self.right
         if self.residual:
             product = product + np.eye(self.width)
@@ -112,6 +111,35 @@ class AffineMap:
         matrix = self.matrix
         moved: np.ndarray = (start if matrix is None else start @ matrix)[0]
         return moved if self.shift is None else moved + self.shift
+
+    @cached_property
+    def constants(self) -> dict[str, np.ndarray]:
+        """What `apply_constants` needs beside the rows, float64; empty where it would do nothing.
+
+        `offset` (e,), and the linear part as `matrix` (d, e), or as `left` (d, r) and `right` (r, e)
+        where two products are cheaper than one; `diagonal` (d,) for what the rows keep of themselves.
+        A `center` (d,) goes first where a product follows: far from the origin its digits would be lost.
+        """
+        if all(getattr(self, part) is None for part in PARTS):
+            return {}
+        scale = 1.0 if self.scale is None else self.scale
+        if self.left is None:
+            kept = {} if self.scale is None else {"diagonal": self._diagonal(scale)}
+            return {"offset": self.offset, **kept}
+        if self.center is None:
+            found = {"offset": self.offset}
+        else:
+            shift = np.zeros(self.output_width) if self.shift is None else self.shift
+            found = {"center": self.center, "offset": shift}
+        two_steps = self.left.shape[1] * (self.width + self.output_width)
+        if self.right is None or two_steps >= self.width * self.output_width:
+            assert self.matrix is not None  # `left` is there
+            return {**found, "matrix": self.matrix}
+        found |= {"left": self.left, "right": self.right * scale}
+        return {**found, "diagonal": self._diagonal(scale)} if self.residual else found
+
+    def _diagonal(self, scale: np.ndarray | float) -> np.ndarray:
+        return np.broadcast_to(np.asarray(scale, dtype=np.float64), (self.width,))
 
     def __call__(self, rows: Float[Array, "... d"]) -> Float[Array, "... e"]:
         """Return the mapped rows; library, device and dtype follow the input, which is not changed.
@@ -137,7 +165,8 @@ class AffineMap:
             return out
         if self.normalize_input:
             out = normalize_rows(out)
-        out = self._affine(out)
+        constants = {name: self._like(name, each, out) for name, each in self.constants.items()}
+        out = apply_constants(out, constants)
         if self.normalize_output:
             out = normalize_rows(out)
         return out
@@ -182,37 +211,6 @@ class AffineMap:
             normalize_output=other.normalize_output,
         )
 
-    def _affine(self, rows: Array) -> Array:
-        """Multiply once or twice, whichever is cheaper, and add everything constant in one go.
-
-        The centre goes first where a product follows: far from the origin its digits would be lost.
-        """
-        if all(getattr(self, part) is None for part in PARTS):
-            return rows
-        offset = self._like("offset", self.offset, rows)
-        if self.center is not None and self.left is not None:
-            rows = rows - self._like("center", self.center, rows)
-            offset = self._like("shift", self._shift, rows)
-        if self.left is None:
-            return (rows if self.scale is None else self._scaled(rows)) + offset
-        xp = namespace(rows)
-        two_steps = self.left.shape[1] * (self.width + self.output_width)
-        if self.right is None or two_steps >= self.width * self.output_width:
-            matrix = self.matrix
-            assert matrix is not None  # `left` is there
-            product = xp.matmul(rows, self._like("matrix", matrix, rows))
-        else:
-            product = xp.matmul(rows, self._like("left", self.left, rows))
-            product = xp.matmul(product, self._like("right", self._scaled_right, rows))
-            if self.residual:
-                product += rows if self.scale is None else self._scaled(rows)
-        product += offset
-        return product
-
-    def _scaled(self, rows: Array) -> Array:
-        scale = np.broadcast_to(np.asarray(self.scale), (self.width,))
-        return rows * self._like("scale", scale, rows)
-
     def _like(self, name: str, values: np.ndarray, rows: Array) -> Array:
         """Return constants as the rows are; NumPy's are kept, for a stream asks for every block."""
         if not is_numpy_array(rows):
@@ -223,14 +221,28 @@ class AffineMap:
         return self._casts[key]
 
     @cached_property
-    def _shift(self) -> np.ndarray:
-        return np.zeros(self.output_width) if self.shift is None else self.shift
-
-    @cached_property
-    def _scaled_right(self) -> np.ndarray:
-        assert self.right is not None
-        return self.right if self.scale is None else self.right * self.scale
-
-    @cached_property
     def _casts(self) -> dict[tuple[str, str], np.ndarray]:
         return {}
+
+
+def apply_constants(rows: Array, constants: Mapping[str, Array]) -> Array:
+    """Return the affine part of a map: operators alone, so that every library can compile it.
+
+    `rows` and `constants` (of `AffineMap.constants`) are arrays of one library, dtype and device.
+    """
+    if not constants:
+        return rows
+    if "center" in constants:
+        rows = rows - constants["center"]
+    if "matrix" in constants:
+        out = rows @ constants["matrix"]
+    elif "left" in constants:
+        out = rows @ constants["left"] @ constants["right"]
+        if "diagonal" in constants:
+            out += rows * constants["diagonal"]
+    elif "diagonal" in constants:
+        out = rows * constants["diagonal"]
+    else:
+        return rows + constants["offset"]
+    out += constants["offset"]
+    return out

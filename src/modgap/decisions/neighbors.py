@@ -25,7 +25,6 @@ from modgap._core.arrays import (
     row_norms,
     stack_rows,
     to_numpy,
-    top_k,
     working_float,
 )
 from modgap._core.checks import (
@@ -35,6 +34,7 @@ from modgap._core.checks import (
     check_same_width,
 )
 from modgap.decisions.metric import INNER_PRODUCT, Metric, as_metric
+from modgap.decisions.top_k import top_k
 from modgap.errors import ShapeError
 
 __all__ = ["Neighbors", "first_copies", "margins", "nearest", "nearest_candidates"]

@@ -11,20 +11,28 @@ from typing import Any, TypeVar
 import numpy as np
 
 from modgap import measures
-from modgap._core.arrays import as_float64, asarray_like, namespace, to_numpy
+from modgap._core.arrays import as_float64, namespace, to_numpy
 from modgap.closers import METHODS, Closure, Statistics, fit_statistics, method_and_comparison
 from modgap.decisions.metric import Metric
 from modgap.decisions.neighbors import nearest, nearest_candidates
 from modgap.errors import ClosureError, ClosureWarning, DataError, ShapeError
+from modgap.evaluation._judged import (
+    Judged,
+    hits_among_nearest,
+    is_right,
+    item_scores,
+    rephrased_outcomes,
+)
 from modgap.evaluation.records import GapFigures, NoiseResult, Row
-from modgap.evaluation.tasks import Problem, Task
+from modgap.evaluation.tasks import Problem
+from modgap.measures.gap import Gap
 from modgap.robustness.noise import Noise
-from modgap.robustness.outcomes import Outcome, decide, outcomes
-from modgap.robustness.sampling import System
+from modgap.robustness.outcomes import decide, outcomes
 
-RECALL_AT = (1, 5, 10)
 #: Where more answers than this change among ties, nothing can be promised: the data are all ties.
 _MANY_TIES = 0.01
+#: Elements of mapped galleries that may be held at once: 512 MiB of float32.
+_MAPPED_ELEMENTS = 128 * 1024 * 1024
 
 Figure = TypeVar("Figure")
 
@@ -72,16 +80,11 @@ class _Fitted:
 
 
 @dataclass(frozen=True)
-class Stage:
-    """One problem under a plan: statistics and noise-free search are made once."""
+class Ground:
+    """One problem with what every plan for it needs: statistics and noise-free search, made once."""
 
-    task: Task
+    metric: Metric
     problem: Problem
-    plan: Plan
-
-    @property
-    def metric(self) -> Metric:
-        return self.task.metric
 
     @cached_property
     def statistics(self) -> Statistics:
@@ -89,41 +92,94 @@ class Stage:
 
     @cached_property
     def before(self) -> np.ndarray:
-        return self._leaders[0]
+        """Noise-free decisions before closing, shape (m,)."""
+        return self.leaders[:, 0]
 
     @cached_property
-    def _leaders(self) -> tuple[np.ndarray, np.ndarray]:
-        """Noise-free decisions, and by how much each wins, in differences of `item_scores`."""
+    def leaders(self) -> np.ndarray:
+        """Nearest item of each query and, in a gallery of several, the second, shape (m, 2)."""
         system = self.problem.system(self.metric)
         k = min(2, int(system.gallery.shape[-2]))
         search = nearest_candidates if system.own_candidates else nearest
-        found = search(system.queries, system.gallery, k=k, metric=self.metric)
-        decided = to_numpy(found.indices)
-        if k == 1:
-            return decided[:, 0], np.full(decided.shape[0], np.inf)
-        scores = item_scores(system, self.metric, decided)
-        return decided[:, 0], scores[:, 0] - scores[:, 1]
+        return to_numpy(search(system.queries, system.gallery, k=k, metric=self.metric).indices)
 
+    @cached_property
+    def margins(self) -> np.ndarray:
+        """By how much each decision wins, in differences of `item_scores`, shape (m,)."""
+        if self.leaders.shape[1] == 1:
+            return np.full(self.leaders.shape[0], np.inf)
+        scores = item_scores(self.problem.system(self.metric), self.metric, self.leaders)
+        margins: np.ndarray = scores[:, 0] - scores[:, 1]
+        return margins
+
+    def without(self, rows: np.ndarray) -> Statistics:
+        """Return statistics of the other queries; a gallery that they share is not measured again."""
+        rest = np.setdiff1d(np.arange(self.problem.queries.shape[0]), rows)
+        if rest.size == 0:
+            return self.statistics
+        others = self.problem.subset(rest)
+        if others.paired or others.gallery.ndim == 3:
+            gallery = others.partners if others.paired else others.gallery_rows
+            return Statistics.of_rows(others.queries, gallery, self.metric)
+        return replace(self.statistics, query_rows=self.metric.prepare(others.queries))
+
+    @cached_property
     def gap(self) -> GapFigures:
-        """Return the figures of the gap before closing."""
-        queries, gallery = self.problem.queries, self.problem.gallery_rows
-        variance = _defined(lambda: measures.gap_variance_ratio(queries, gallery))
-        pairs = self.problem.paired
+        """Figures of the gap before closing."""
+        measured = self.measured()
+        ratio = None if measured is None else measured.gap_variance_ratio
         return GapFigures(
             problem=self.problem.name,
-            centroid_gap=_defined(lambda: measures.centroid_gap(queries, gallery)),
-            centroid_cosine=_defined(lambda: measures.centroid_cosine(queries, gallery)),
-            gap_variance_ratio_queries=None if variance is None else variance.queries,
-            gap_variance_ratio_gallery=None if variance is None else variance.gallery,
-            relative_modality_gap=_defined(lambda: measures.relative_modality_gap(queries, gallery))
-            if pairs
-            else None,
+            centroid_gap=None if measured is None else measured.centroid_gap,
+            centroid_cosine=None if measured is None else measured.centroid_cosine,
+            gap_variance_ratio_queries=None if ratio is None else ratio.queries,
+            gap_variance_ratio_gallery=None if ratio is None else ratio.gallery,
+            relative_modality_gap=None if measured is None else self._relative(measured),
             rank=self.statistics.axes.rank,
         )
 
+    def measured(self, **options: Any) -> Gap | None:
+        """Return the gap of unit rows, from these statistics where they are of such; see `Gap`.
+
+        None where a row has no direction. Where only some of the queries are looked at, the gallery
+        as a whole pairs with none of them.
+        """
+        queries, gallery = self.problem.queries, self.problem.gallery_rows
+        whole = self.problem.paired and self.problem.partner_rows is None
+        moments = None
+        if self.metric.needs_directions:
+            moments = (self.statistics.queries, self.statistics.gallery)
+        return _defined(lambda: Gap(queries, gallery, paired=whole, moments=moments, **options))
+
+    def _relative(self, measured: Gap) -> float | None:
+        if measured.paired or not self.problem.paired:
+            return measured.relative_modality_gap
+        partners = self.problem.partners
+        return _defined(lambda: measures.relative_modality_gap(self.problem.queries, partners))
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One problem under a plan."""
+
+    ground: Ground
+    plan: Plan
+
+    @property
+    def metric(self) -> Metric:
+        return self.ground.metric
+
+    @property
+    def problem(self) -> Problem:
+        return self.ground.problem
+
+    @property
+    def before(self) -> np.ndarray:
+        return self.ground.before
+
     def rows(self) -> list[Row]:
         """Return one row per closer and alpha, in the order asked for."""
-        fitted = self._fit_all(self.statistics)
+        fitted = self._fit_all(self.ground.statistics)
         _warn_once(fitted)
         seen = [i for i, one in enumerate(fitted) if not one.held_out]
         unseen = [i for i, one in enumerate(fitted) if one.held_out]
@@ -169,19 +225,29 @@ class Stage:
             closure = fit_statistics(closer, stats, **options)
         return _Fitted(closure, tuple(str(w.message) for w in caught))
 
-    def _judge_fold(self, part: np.ndarray, unseen: list[int]) -> list[_Judged]:
+    def _judge_fold(self, part: np.ndarray, unseen: list[int]) -> list[Judged]:
         """Return what closures fitted to the other queries do to this part of them."""
-        rest = np.setdiff1d(np.arange(self.before.size), part)
-        others = self.problem if rest.size == 0 else self.problem.subset(rest)
-        gallery = others.partners if others.paired else others.gallery_rows
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ClosureWarning)
-            fitted = self._fit_all(Statistics.of_rows(others.queries, gallery, self.metric), unseen)
+            fitted = self._fit_all(self.ground.without(part), unseen)
         problem = self.problem.subset(part)
         return self._judge(problem, [one.closure for one in fitted], part)
 
-    def _judge(self, problem: Problem, closures: list[Closure], rows: np.ndarray) -> list[_Judged]:
-        """Return what closures do to some of the queries, one entry per closure."""
+    def _judge(self, problem: Problem, closures: list[Closure], rows: np.ndarray) -> list[Judged]:
+        """Return what closures do to some of the queries, one entry per closure.
+
+        Closures whose mapped galleries fit into memory together share the work of a sweep.
+        """
+        size = int(problem.gallery.shape[-1]) * int(problem.gallery_rows.shape[0])
+        together = max(1, _MAPPED_ELEMENTS // size)
+        judged = []
+        for start in range(0, len(closures), together):
+            judged += self._judge_together(problem, closures[start : start + together], rows)
+        return judged
+
+    def _judge_together(
+        self, problem: Problem, closures: list[Closure], rows: np.ndarray
+    ) -> list[Judged]:
         plan, before = self.plan, self.before[rows]
         systems = [problem.system(self.metric, closure) for closure in closures]
         results = outcomes(
@@ -197,21 +263,19 @@ class Stage:
         for closure, system, result in zip(closures, systems, results, strict=True):
             decided = decide(system)
             if plan.paraphrase:
-                result = result + _paraphrases(problem, closure, system, decided, before)
-            recall = _hits(problem, system)
-            judged.append(
-                _Judged(rows, decided, _is_right(decided, problem.positives), recall, result)
-            )
+                result = result + rephrased_outcomes(problem, closure, system, decided, before)
+            hits = hits_among_nearest(problem, system)
+            judged.append(Judged(rows, decided, is_right(decided, problem.positives), hits, result))
         return judged
 
-    def _row(self, fitted: _Fitted, parts: list[_Judged], folds: int) -> Row:
-        closure, whole = fitted.closure, _Judged.joined(parts)
+    def _row(self, fitted: _Fitted, parts: list[Judged], folds: int) -> Row:
+        closure, whole = fitted.closure, Judged.joined(parts)
         changed = np.flatnonzero(whole.decided != self.before)
         lost = self._lost_by(changed, whole.decided[changed])
         ties = int((lost <= closure.resolution).sum())
         withdrawn = self._withdrawn(fitted, changed.size, ties)
         for sentence in withdrawn:
-            warnings.warn(sentence, ClosureWarning, stacklevel=5)
+            warnings.warn(sentence, ClosureWarning, stacklevel=6)
         return Row(
             problem=self.problem.name,
             closure=closure,
@@ -247,7 +311,7 @@ class Stage:
             return False
         if closure.exact or fitted.given:
             return closure.exact
-        margins = self._leaders[1]
+        margins = self.ground.margins
         real = margins[margins > closure.resolution]
         return closure.bound is not None and (real.size == 0 or closure.bound < float(real.min()))
 
@@ -273,85 +337,6 @@ class Stage:
         )
 
 
-@dataclass(frozen=True)
-class _Judged:
-    """What one closure does to some of the queries."""
-
-    rows: np.ndarray
-    decided: np.ndarray
-    right: np.ndarray | None
-    hits: dict[str, np.ndarray] | None
-    outcomes: list[Outcome]
-
-    @classmethod
-    def joined(cls, parts: list[_Judged]) -> _Judged:
-        """Return the parts as one, queries in their order."""
-        if len(parts) == 1:
-            return parts[0]
-        rows = np.concatenate([part.rows for part in parts])
-        order = np.argsort(rows)
-
-        def whole(pick: Callable[[_Judged], np.ndarray]) -> np.ndarray:
-            joint: np.ndarray = np.concatenate([pick(part) for part in parts])[order]
-            return joint
-
-        first = parts[0]
-        hits = None
-        if first.hits is not None:
-            hits = {k: whole(lambda part, k=k: part.hits[k]) for k in first.hits}  # type: ignore[misc]
-        return cls(
-            rows[order],
-            whole(lambda part: part.decided),
-            None if first.right is None else whole(lambda part: part.right),  # type: ignore[arg-type,return-value]
-            hits,
-            [
-                _joined_outcome([part.outcomes[j] for part in parts], order)
-                for j in range(len(first.outcomes))
-            ],
-        )
-
-    def recall_means(self) -> dict[str, float] | None:
-        if self.hits is None:
-            return None
-        return {k: float(hit.mean()) for k, hit in self.hits.items()}
-
-
-def _joined_outcome(parts: list[Outcome], order: np.ndarray) -> Outcome:
-    """Return the outcomes of several parts of the queries as one; their draws are independent."""
-    first = parts[0]
-    sizes = np.array([part.stability.size for part in parts])
-    errors = np.array([part.stderr for part in parts])
-    accuracy = None
-    if first.accuracy is not None:
-        accuracy = np.concatenate([np.asarray(part.accuracy) for part in parts])[order]
-    return replace(
-        first,
-        stability=np.concatenate([part.stability for part in parts])[order],
-        retention=np.concatenate([part.retention for part in parts])[order],
-        accuracy=accuracy,
-        stderr=float(np.sqrt(np.sum((sizes * errors) ** 2)) / sizes.sum()),
-    )
-
-
-def item_scores(system: System, metric: Metric, columns: np.ndarray) -> np.ndarray:
-    """Return float64 scores (m, k) of some items of each query, larger is nearer.
-
-    In the units of `Closure.bound`: y.x, by distance y.x - |x|^2 / 2 up to a constant per query.
-    """
-    xp = namespace(system.queries)
-    place = asarray_like(columns, system.queries)
-    if system.own_candidates:
-        wide = xp.broadcast_to(
-            xp.expand_dims(place, axis=-1), (*place.shape, system.gallery.shape[-1])
-        )
-        items = xp.take_along_axis(system.gallery, wide, axis=1)
-    else:
-        flat = xp.take(system.gallery, xp.reshape(place, (-1,)), axis=0)
-        items = xp.reshape(flat, (*place.shape, system.gallery.shape[-1]))
-    scores = to_numpy(metric.pair_scores(system.queries, items))
-    return np.asarray(-0.5 * scores**2 if metric.is_distance else scores)
-
-
 def _takes(word: str) -> frozenset[str]:
     return METHODS[method_and_comparison(word)[0]].takes
 
@@ -365,7 +350,7 @@ def _folds(count: int, folds: int, seed: int) -> list[np.ndarray]:
 
 def _warn_once(fitted: list[_Fitted]) -> None:
     for message in dict.fromkeys(text for one in fitted for text in one.notes):
-        warnings.warn(message, ClosureWarning, stacklevel=4)
+        warnings.warn(message, ClosureWarning, stacklevel=5)
 
 
 def _defined(compute: Callable[[], Figure]) -> Figure | None:
@@ -376,54 +361,9 @@ def _defined(compute: Callable[[], Figure]) -> Figure | None:
         return None
 
 
-@dataclass(frozen=True)
-class _Rephrased:
-    """Another caption template, in the place of a noise."""
-
-    label: str
-    side: str = "gallery"
-
-
-def _paraphrases(
-    problem: Problem, closure: Closure, system: System, own: np.ndarray, before: np.ndarray
-) -> list[Outcome]:
-    """Return what the other templates do to decisions under this template's closure."""
-    found = []
-    for name, gallery in problem.rephrased.items():
-        decided = decide(System(system.queries, closure.gallery(gallery), system.comparison))
-        right = _is_right(decided, problem.positives)
-        found.append(
-            Outcome(
-                noise=_Rephrased(f"paraphrase:{name}"),  # type: ignore[arg-type]
-                stability=(decided == own).astype(float),
-                retention=(decided == before).astype(float),
-                accuracy=None if right is None else right.astype(float),
-                stderr=0.0,
-                estimator="deterministic",
-            )
-        )
-    return found
-
-
-def _is_right(decisions: np.ndarray, positives: np.ndarray | None) -> np.ndarray | None:
-    return None if positives is None else (positives == decisions[:, None]).any(axis=1)
-
-
 def _gap_after(problem: Problem, closure: Closure) -> float:
     """Distance of the means after the maps, in whatever space they lead to."""
     means = []
     for cloud in (closure.queries(problem.queries), closure.gallery(problem.gallery_rows)):
         means.append(to_numpy(namespace(cloud).mean(as_float64(cloud), axis=0)))
     return float(np.linalg.norm(means[0] - means[1]))
-
-
-def _hits(problem: Problem, system: System) -> dict[str, np.ndarray] | None:
-    """Per query, whether a right item is among the k nearest; for retrieval tasks."""
-    if problem.positives is None or not problem.ranks:
-        return None
-    ks = [k for k in RECALL_AT if k <= system.gallery.shape[0]]
-    found = to_numpy(
-        nearest(system.queries, system.gallery, k=ks[-1], metric=system.comparison).indices
-    )
-    hit = (found[:, :, None] == problem.positives[:, None, :]).any(axis=2)
-    return {str(k): hit[:, :k].any(axis=1) for k in ks}

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from modgap._core.checks import check_choice
+from modgap._core.checks import check_choice, check_count
 from modgap._core.json import plain, stamp
 from modgap.closers import METHODS
 from modgap.errors import ClosureWarning
-from modgap.evaluation.records import Row, Study
-from modgap.evaluation.study import evaluate, read_noises
+from modgap.evaluation._stage import Plan
+from modgap.evaluation.records import NoiseResult, Row, Study
+from modgap.evaluation.study import FOLDS, Evaluator, read_noises
 from modgap.evaluation.tasks import Task
 from modgap.robustness.noise import Gaussian, Noise
 
-__all__ = ["Advice", "Candidate", "advise"]
+__all__ = ["Advice", "Candidate", "Survey", "advise", "advise_on", "survey"]
 
 ANSWERS = ("same", "may-change")
 #: A difference counts where it exceeds so many standard errors, and this much.
@@ -60,6 +61,41 @@ class Candidate:
     accuracy: float | None
     gain: float
     gain_stderr: float
+
+
+@dataclass(frozen=True, eq=False)
+class Survey:
+    """Every candidate measured on a task, or on a random sample of it: what an advice is taken from.
+
+    Attributes
+    ----------
+    task : Task
+        As it was given.
+    evaluator : Evaluator
+        Of what was measured.
+    noises : tuple of Noise
+        As they were asked for.
+    plan : Plan
+    free : bool
+        Whether closers that change answers may be recommended.
+    study : Study
+        Of all candidates, and of the closers that were asked for besides.
+    candidates : tuple of str
+        Labels that an advice may choose from.
+    """
+
+    task: Task
+    evaluator: Evaluator
+    noises: tuple[Noise, ...]
+    plan: Plan
+    free: bool
+    study: Study
+    candidates: tuple[str, ...]
+
+    @property
+    def drawn(self) -> Task:
+        """What was measured."""
+        return self.evaluator.task
 
 
 @dataclass(frozen=True)
@@ -138,30 +174,94 @@ def advise(
     asked = read_noises(noises)
     bearing = [noise for noise in asked if noise.side != "queries"]
     drawn = task.first().sampled(queries=QUERIES, items=ITEMS, seed=seed)
-    mixed = drawn.problems[0].companions is not None
-    free = mixed or answers == "may-change"
-    if asked and not bearing and not free:
+    if asked and not bearing and not _is_free(drawn, answers):
         return _queries_only(drawn, asked)
+    return advise_on(survey(task, bearing, answers=answers, draws=draws, seed=seed), asked)
+
+
+def survey(
+    task: Task,
+    noises: str | Noise | Iterable[str | Noise],
+    *,
+    closers: Iterable[str] = (),
+    answers: str = "same",
+    draws: int = 100,
+    seed: int = 0,
+    progress: Callable[[int], None] | None = None,
+) -> Survey:
+    """Return every candidate of `advise` measured under noises, and other closers beside them.
+
+    Parameters
+    ----------
+    closers : sequence of str
+        To be measured too, and not to be recommended.
+    task, noises, answers, draws, seed
+        As `advise` takes them.
+    progress : callable, optional
+        Called with 1 after each draw of each block.
+
+    Raises
+    ------
+    ArgumentError, DataError, ShapeError
+        Options out of range.
+    """
+    drawn = task.first().sampled(queries=QUERIES, items=ITEMS, seed=seed)
+    free = _is_free(drawn, answers)
     names = _candidates(drawn, free)
-    study = _measure(drawn, names, bearing, draws, seed)
+    plan = Plan(
+        closers=tuple(dict.fromkeys([*names, *closers])),
+        alphas=(1.0,),
+        noises=read_noises(noises),
+        n_components=None,
+        paraphrase=False,
+        folds=FOLDS,
+        draws=check_count(draws, "draws"),
+        seed=check_count(seed, "seed", low=0),
+        progress=progress,
+    )
+    evaluator = Evaluator(drawn)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ClosureWarning)
+        study = evaluator.study(plan)
+    return Survey(task, evaluator, plan.noises, plan, free, study, tuple(names))
+
+
+def advise_on(found: Survey, asked: tuple[Noise, ...] | None = None) -> Advice:
+    """Return the advice that a survey supports.
+
+    Parameters
+    ----------
+    found : Survey
+    asked : tuple of Noise, optional
+        Noises that were asked for, where not all of them were measured.
+    """
+    drawn, study, free = found.drawn, found.study, found.free
+    asked = found.noises if asked is None else asked
+    if asked and all(noise.side == "queries" for noise in asked) and not free:
+        return _queries_only(drawn, asked)
     judge = "accuracy" if free and study.rows[0].right is not None else "retention"
-    candidates = _summaries(study, judge)
+    candidates = _summaries(study, judge, found.candidates)
     allowed = [c for c in candidates if free or c.exact or c.method == "none"]
     chosen = _choose(allowed)
-    text = _text(task, drawn, candidates, chosen, judge, asked, free)
+    text = _text(found.task, drawn, candidates, chosen, judge, asked, free)
+    counts = drawn.describe()
     evidence = {
         "judged_by": judge,
-        "noises": [noise.label for noise in bearing],
+        "noises": [noise.label for noise in asked if noise.side != "queries"],
         "left_out": [noise.label for noise in asked if noise.side == "queries"],
         "rank": study.gaps[0].rank,
-        "dimension": study.task["dimension"],
-        "queries": drawn.describe()["queries"],
-        "items": drawn.describe()["gallery"],
-        "sampled": drawn is not task.first(),
+        "dimension": counts["dimension"],
+        "queries": counts["queries"],
+        "items": counts["gallery"],
+        "sampled": drawn is not found.task.first(),
         "closers": [vars(c) for c in candidates],
     }
-    options = _options(chosen)
-    return Advice(chosen.label, options, text, _command(task, chosen), evidence)
+    return Advice(chosen.label, _options(chosen), text, _command(found.task, chosen), evidence)
+
+
+def _is_free(task: Task, answers: str) -> bool:
+    """Whether closers that change answers count: in a mixed gallery the gap spoils the answers."""
+    return answers == "may-change" or task.problems[0].companions is not None
 
 
 def _queries_only(task: Task, noises: tuple[Noise, ...]) -> Advice:
@@ -201,15 +301,9 @@ def _differs(word: str, task: Task) -> bool:
     return METHODS[name].compared_by(task.metric) != comparison
 
 
-def _measure(task: Task, names: list[str], noises: list[Noise], draws: int, seed: int) -> Study:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ClosureWarning)
-        return evaluate(task, names, noises=noises, draws=draws, seed=seed)
-
-
-def _summaries(study: Study, judge: str) -> list[Candidate]:
+def _summaries(study: Study, judge: str, names: tuple[str, ...]) -> list[Candidate]:
     """Return one candidate per label, over all problems; "none" is the first."""
-    labels = list(dict.fromkeys(row.label for row in study.rows))
+    labels = [name for name in dict.fromkeys(row.label for row in study.rows) if name in names]
     groups = {label: [row for row in study.rows if row.label == label] for label in labels}
     base = groups["none"]
     found = []
@@ -239,12 +333,17 @@ def _summaries(study: Study, judge: str) -> list[Candidate]:
     return found
 
 
+def _bearing(row: Row) -> list[NoiseResult]:
+    """Return the results that closing can bear on."""
+    return [result for result in row.results if result.side != "queries"]
+
+
 def _judged(row: Row, judge: str) -> np.ndarray:
     """Return the figure that decides, per query: its mean over the noises."""
     if judge == "accuracy":
-        parts = [result.outcome.accuracy for result in row.results] or [row.right]
+        parts = [result.outcome.accuracy for result in _bearing(row)] or [row.right]
     else:
-        parts = [result.outcome.retention for result in row.results] or [
+        parts = [result.outcome.retention for result in _bearing(row)] or [
             row.decisions == row.before
         ]
     mean: np.ndarray = np.mean([np.asarray(part, dtype=np.float64) for part in parts], axis=0)
@@ -253,12 +352,12 @@ def _judged(row: Row, judge: str) -> np.ndarray:
 
 def _sampling_error(row: Row) -> float:
     """Return the standard error of the row's mean that drawing the noise leaves."""
-    errors = [result.stderr or 0.0 for result in row.results]
+    errors = [result.stderr or 0.0 for result in _bearing(row)]
     return float(np.sqrt(np.sum(np.square(errors))) / len(errors)) if errors else 0.0
 
 
 def _mean(row: Row, name: str, without: float | None) -> float | None:
-    values = [getattr(result, name) for result in row.results]
+    values = [getattr(result, name) for result in _bearing(row)]
     if not values:
         return without
     return None if None in values else float(np.mean(values))

@@ -8,7 +8,7 @@ from typing import Any
 from modgap._core.checks import check_count, check_number
 from modgap.closers import Closure
 from modgap.errors import ArgumentError
-from modgap.evaluation._stage import Plan, Stage
+from modgap.evaluation._stage import Ground, Plan, Stage
 from modgap.evaluation.records import Study
 from modgap.evaluation.tasks import Task
 from modgap.robustness.noise import Gaussian, Noise, parse
@@ -89,13 +89,27 @@ def evaluate(
         raise ArgumentError(
             "`paraphrase` needs a gallery per caption template, shape (t, n, d) with t >= 2"
         )
-    gaps, rows = [], []
-    for problem in task.problems:
-        stage = Stage(task, problem, plan)
-        gaps.append(stage.gap())
-        rows += stage.rows()
-    described = {**task.describe(), "rank": gaps[0].rank}
-    return Study(described, tuple(gaps), tuple(rows), plan.describe())
+    return Evaluator(task).study(plan)
+
+
+class Evaluator:
+    """A task to be studied several times: statistics and noise-free search are made once.
+
+    Parameters
+    ----------
+    task : Task
+    """
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        self.grounds = tuple(Ground(task.metric, problem) for problem in task.problems)
+
+    def study(self, plan: Plan) -> Study:
+        """Return what `evaluate` returns."""
+        rows = [row for ground in self.grounds for row in Stage(ground, plan).rows()]
+        gaps = tuple(ground.gap for ground in self.grounds)
+        described = {**self.task.describe(), "rank": gaps[0].rank}
+        return Study(described, gaps, tuple(rows), plan.describe())
 
 
 def several(value: Any, name: str, kind: Any) -> tuple[Any, ...]:

@@ -141,11 +141,17 @@ def gap_variance_ratio(
     """
     clouds = open_clouds(queries, gallery, normalize=normalize, min_rows=2)
     direction = gap_direction(*clouds)
-    ratios = [
-        _variance_share(cloud, direction, name) * cloud.width
-        for cloud, name in zip(clouds, ("queries", "gallery"), strict=True)
-    ]
-    return GapVarianceRatio(queries=ratios[0], gallery=ratios[1])
+    for cloud, name in zip(clouds, ("queries", "gallery"), strict=True):
+        _check_spread(cloud, name)
+    return GapVarianceRatio(*(variance_ratio_along(cloud, direction) for cloud in clouds))
+
+
+def variance_ratio_along(cloud: Cloud, unit: Array) -> float:
+    """Return a cloud's variance along a unit direction over its average one, NaN where it has none."""
+    total = cloud.center.variance
+    if total <= 0:
+        return math.nan
+    return min(cloud.variance_along(unit) / total, 1.0) * cloud.width
 
 
 def residual_gap_curve(
@@ -262,7 +268,7 @@ def difference_cosines(
     """
     cloud = open_cloud(x, "x", normalize=normalize, min_rows=2).sample(sample, seed)
     unit = _unit_direction(direction, cloud.rows)
-    share = _variance_share(cloud, unit, "x")
+    _check_spread(cloud, "x")
     xp = namespace(cloud.rows)
     count, absolute, squared = 0.0, 0.0, 0.0
     for tile in cloud.tiles():
@@ -274,7 +280,7 @@ def difference_cosines(
     return DifferenceCosines(
         mean_abs=absolute / count,
         rms=math.sqrt(squared / count),
-        weighted_rms=math.sqrt(share),
+        weighted_rms=math.sqrt(variance_ratio_along(cloud, unit) / d),
         expected_mean_abs=math.exp(math.lgamma(d / 2) - math.lgamma((d + 1) / 2))
         / math.sqrt(math.pi),
         expected_rms=1 / math.sqrt(d),
@@ -306,11 +312,9 @@ def _unit_direction(direction: Array, x: Array) -> Array:
     return wide / size
 
 
-def _variance_share(cloud: Cloud, unit: Array, name: str) -> float:
-    """Return the variance along a unit direction over the total variance."""
+def _check_spread(cloud: Cloud, name: str) -> None:
     if not cloud.center.has_spread:
         raise DataError(
             f"`{name}` has no spread: all rows are equal up to rounding, so its variance cannot be "
             "compared between directions; measure rows that differ"
         )
-    return min(cloud.variance_along(unit) / cloud.center.variance, 1.0)

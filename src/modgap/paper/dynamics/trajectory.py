@@ -8,8 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from modgap._core.arrays import Array, namespace, row_norms, to_numpy
+from modgap._core.arrays import Array, namespace, normalize_rows, to_numpy
+from modgap._core.clouds import Cloud, open_cloud
 from modgap._core.json import plain
+from modgap.measures.centroids import gap_vector
+from modgap.measures.orthogonality import variance_ratio_along
 from modgap.paper.dynamics.settings import Simulation
 
 
@@ -102,19 +105,20 @@ RECORDED = tuple(
 
 
 def geometry(x: Array, y: Array) -> dict[str, float]:
-    """Return the gap, and how each cloud lies to it."""
-    xp = namespace(x)
-    means = [xp.mean(cloud, axis=0) for cloud in (x, y)]
-    gap = means[1] - means[0]
-    length = float(xp.linalg.vector_norm(gap))
+    """Return the gap, and how each cloud lies to it; NaN where there is no gap, or no variance."""
+    clouds = [open_cloud(rows, name, normalize=False) for rows, name in ((x, "x"), (y, "y"))]
+    gap = gap_vector(clouds[1], clouds[0])
+    length = float(namespace(gap).linalg.vector_norm(gap))
     found = {"gap": length}
-    for name, cloud, mean in (("x", x, means[0]), ("y", y, means[1])):
-        rows = cloud - mean
-        along = xp.matmul(rows, gap) / length if length > 0 else math.nan * rows[:, 0]
-        norms = row_norms(rows)
-        total = float(xp.mean(norms**2))
-        ratio = x.shape[1] * float(xp.mean(along**2)) / total if total > 0 else math.nan
-        cosines = along / xp.where(norms > 0, norms, xp.ones_like(norms))
-        found[f"variance_ratio_{name}"] = ratio
-        found[f"orthogonality_{name}"] = math.sqrt(float(xp.mean(cosines**2)))
+    for name, cloud in zip("xy", clouds, strict=True):
+        unit = gap / length if length > 0 else math.nan * gap
+        found[f"variance_ratio_{name}"] = variance_ratio_along(cloud, unit)
+        found[f"orthogonality_{name}"] = math.sqrt(_mean_square_cosine(cloud, unit))
     return found
+
+
+def _mean_square_cosine(cloud: Cloud, unit: Array) -> float:
+    """Return the mean squared cosine of the rows about their mean with a direction."""
+    xp = namespace(unit)
+    rows = normalize_rows(cloud.block(slice(None)) - cloud.center.mean)
+    return float(xp.mean(xp.matmul(rows, unit) ** 2))

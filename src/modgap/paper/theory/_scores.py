@@ -7,29 +7,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TypeAlias
 
 from modgap._core.arrays import Array, block_slices, namespace, row_norms, working_float
 from modgap._core.checks import check_number, check_paired
 from modgap.decisions.metric import EUCLIDEAN, INNER_PRODUCT, Metric, as_metric
 from modgap.errors import ArgumentError
+from modgap.measures.softmax import TileSource
 
 __all__ = [
     "Accumulated",
-    "BlockSource",
     "Pair",
     "accumulate",
     "checked_scores",
-    "log_normalizers",
     "logit_blocks",
     "prepare",
     "replayed",
     "theory_metric",
     "true_logits",
 ]
-
-#: Makes the blocks of logits anew for every pass: (rows of x, their logits against all of y).
-BlockSource: TypeAlias = Callable[[], Iterator[tuple[slice, Array]]]
 
 
 def theory_metric(name: str) -> Metric:
@@ -130,9 +125,10 @@ def true_logits(pair: Pair) -> Array:
     return xp.sum(pair.x * pair.y, axis=-1) / pair.temperature
 
 
-def logit_blocks(pair: Pair) -> Iterator[tuple[slice, Array]]:
-    """Yield (rows of x, logits against all of y), O(block) memory. Cost: n^2 d in all."""
+def logit_blocks(pair: Pair) -> Iterator[tuple[slice, slice, Array]]:
+    """Yield (rows of x, all of y, their logits), O(block) memory. Cost: n^2 d in all."""
     xp = namespace(pair.x)
+    every = slice(0, pair.rows)
     scale = (2.0 if pair.metric.is_distance else 1.0) / pair.temperature
     right = (pair.y * scale).T
     if pair.metric.is_distance:
@@ -142,10 +138,10 @@ def logit_blocks(pair: Pair) -> Iterator[tuple[slice, Array]]:
         logits = xp.matmul(pair.x[rows, :], right)
         if pair.metric.is_distance:
             logits = logits - x_squares[rows, :] - y_squares
-        yield rows, logits
+        yield rows, every, logits
 
 
-def replayed(pair: Pair) -> BlockSource:
+def replayed(pair: Pair) -> TileSource:
     """Return a source of the blocks for several passes: kept if there is one, else made anew."""
     blocks = block_slices(pair.rows, pair.rows)
     next(blocks)
@@ -155,28 +151,9 @@ def replayed(pair: Pair) -> BlockSource:
     return lambda: logit_blocks(pair)
 
 
-def logsumexp(values: Array, axis: int) -> Array:
-    """Return log(sum(exp(values))) along an axis, safe from overflow."""
-    xp = namespace(values)
-    top = xp.max(values, axis=axis, keepdims=True)
-    total = xp.log(xp.sum(xp.exp(values - top), axis=axis, keepdims=True)) + top
-    return xp.squeeze(total, axis=axis)
-
-
-def log_normalizers(source: BlockSource) -> tuple[Array, Array]:
-    """Return the logs of the softmaxes' sums: of each x over all y, of each y over all x."""
-    over_y, over_x = [], None
-    for _, logits in source():
-        xp = namespace(logits)
-        over_y.append(logsumexp(logits, 1))
-        part = logsumexp(logits, 0)
-        over_x = part if over_x is None else xp.logaddexp(over_x, part)
-    return (over_y[0] if len(over_y) == 1 else xp.concat(over_y)), over_x
-
-
 def accumulate(
     pair: Pair,
-    source: BlockSource,
+    source: TileSource,
     weigh: Callable[[slice, Array], Array],
     diagonal: float,
 ) -> Accumulated:
@@ -188,7 +165,7 @@ def accumulate(
     """
     xp = namespace(pair.x)
     x_parts, x_sums, y_part, y_sums, logits_total = [], [], 0.0, 0.0, 0.0
-    for rows, logits in source():
+    for rows, _, logits in source():
         weights = weigh(rows, logits)
         x_parts.append(xp.matmul(weights, pair.y))
         x_sums.append(xp.sum(weights, axis=1))

@@ -9,11 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from modgap._core.arrays import Array, Float, namespace
+from modgap.measures.softmax import log_normalizers, softmax_masses
 from modgap.paper.theory._scores import (
     Pair,
     accumulate,
     checked_scores,
-    log_normalizers,
     replayed,
     true_logits,
 )
@@ -179,7 +179,7 @@ def softmax_matrices(
     source = replayed(pair)
     over_y, over_x = log_normalizers(source)
     xp = namespace(pair.x)
-    logits = xp.concat([block for _, block in source()])
+    logits = xp.concat([block for _, _, block in source()])
     return SoftmaxMatrices(
         over_x=xp.exp(logits - over_x[None, :]), over_y=xp.exp(logits - over_y[:, None])
     )
@@ -254,14 +254,7 @@ def contrastive_gradient(
 
 def softmax_sums_of(pair: Pair) -> SoftmaxSums:
     """Return the softmax sums of a prepared pair (unchecked)."""
-    source = replayed(pair)
-    over_y, over_x = log_normalizers(source)
-    xp = namespace(pair.x)
-    x_sums, y_sums = [], 0.0
-    for rows, logits in source():
-        x_sums.append(xp.sum(xp.exp(logits - over_x[None, :]), axis=1))
-        y_sums = y_sums + xp.sum(xp.exp(logits - over_y[rows, None]), axis=0)
-    return SoftmaxSums(x=xp.concat(x_sums), y=y_sums)
+    return SoftmaxSums(*softmax_masses(replayed(pair)))
 
 
 def contrastive_gradient_of(pair: Pair) -> ContrastiveGradient:

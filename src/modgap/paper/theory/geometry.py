@@ -11,12 +11,22 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from modgap._core.arrays import Array, Float, as_float64, block_slices, namespace, to_numpy
+from modgap._core.arrays import (
+    Array,
+    Float,
+    as_float64,
+    asarray_like,
+    block_slices,
+    namespace,
+    to_numpy,
+)
 from modgap._core.checks import check_array, check_clouds, check_count, check_finite, check_number
+from modgap._core.clouds import open_cloud
 from modgap._core.moments import Moments
 from modgap.decisions.metric import EUCLIDEAN
 from modgap.decisions.neighbors import nearest
 from modgap.errors import DataError, ShapeError
+from modgap.measures.orthogonality import variance_ratio_along
 from modgap.paper.theory._tasks import count, hull
 
 __all__ = [
@@ -239,13 +249,11 @@ def decision_invariance(
 def _orthogonality(
     moments: Moments, unit: np.ndarray, squares: np.ndarray, name: str
 ) -> OrthogonalityTest:
-    total = moments.total_variance
-    if total <= 0.0:
+    if moments.total_variance <= 0.0:
         raise DataError(f"`{name}` has no variance: all of its rows are equal; pass a cloud")
-    covariance = to_numpy(moments.covariance)
-    share = moments.width / total
-    ratio = max(float(unit @ covariance @ unit), 0.0) * share
-    null = squares @ np.maximum(np.linalg.eigvalsh(covariance), 0.0) * share
+    ratio = variance_ratio_along(open_cloud(moments, name), asarray_like(unit, moments.mean))
+    share = moments.width / moments.total_variance
+    null = squares @ np.maximum(np.linalg.eigvalsh(to_numpy(moments.covariance)), 0.0) * share
     tiny = float(np.finfo(np.float64).tiny)
     logs = np.log(np.maximum(null, tiny))
     spread = float(logs.std())

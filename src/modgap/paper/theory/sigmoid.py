@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from modgap._core.arrays import Array, Float, namespace
 from modgap._core.checks import check_number
+from modgap.measures.softmax import TileSource
 from modgap.paper.theory._scores import (
-    BlockSource,
     Pair,
     accumulate,
     checked_scores,
@@ -139,9 +139,9 @@ def sigmoid_gradient_of(pair: Pair, bias: float) -> SigmoidGradient:
     )
 
 
-def _sigmoid_loss(pair: Pair, source: BlockSource, bias: float) -> float:
+def _sigmoid_loss(pair: Pair, source: TileSource, bias: float) -> float:
     xp = namespace(pair.x)
-    total = sum(float(xp.sum(_softplus(logits + bias))) for _, logits in source())
+    total = sum(float(xp.sum(_softplus(logits + bias))) for _, _, logits in source())
     # softplus(-l) = softplus(l) - l turns the true pairs' terms round
     return (total - float(xp.sum(true_logits(pair) + bias))) / pair.rows
 

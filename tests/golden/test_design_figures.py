@@ -78,8 +78,8 @@ class TestCaltech:
     @pytest.mark.parametrize("sigma", [0.022, 0.04])
     @pytest.mark.parametrize("method", ["none", "orthogonal", "affine"])
     def test_exact_stability_is_what_sampling_finds(self, method, sigma, caltech, sampled):
-        closure = closers.fit(method, *caltech)
-        outcome = stability(*caltech, Gaussian(sigma), closure=closure)
+        closure = closers.fit(method, *caltech, metric="euclidean")
+        outcome = stability(*caltech, Gaussian(sigma), metric="euclidean", closure=closure)
         assert outcome.estimator == "exact"
         exact = outcome.stability.mean()
         assert exact == pytest.approx(CALTECH[method, sigma], abs=1e-4)
@@ -95,14 +95,31 @@ class TestCaltech:
         for cell, figure in PROTOTYPE.items():
             assert abs(figure - CALTECH[cell]) < sampled[cell].std(ddof=1)
 
-    def test_closing_keeps_every_answer(self, caltech):
-        before = nearest(*caltech).indices
-        for method in ("orthogonal", "affine"):
-            closure = closers.fit(method, *caltech)
+    @pytest.mark.parametrize(
+        ("method", "metric", "figures"),
+        [
+            ("none", "ip", (0.837, 0.507)),
+            ("orthogonal", "ip", (0.806, 0.460)),  # worse than nothing
+            ("affine", "ip", (0.981, 0.956)),
+            ("scaled", "euclidean", (0.983, 0.955)),
+            ("affine", "cosine", (0.981, 0.956)),
+        ],
+    )
+    def test_stability_by_product_and_of_scaled_queries(self, caltech, method, metric, figures):
+        closure = closers.fit(method, *caltech, metric=metric)
+        for sigma, figure in zip((0.022, 0.04), figures, strict=True):
+            outcome = stability(*caltech, Gaussian(sigma), metric=metric, closure=closure)
+            assert outcome.stability.mean() == pytest.approx(figure, abs=6e-4)
+
+    @pytest.mark.parametrize("metric", ["cosine", "ip", "euclidean"])
+    def test_closing_keeps_every_answer(self, caltech, metric):
+        before = nearest(*caltech, metric=metric).indices
+        for method in ("orthogonal", "affine", "scaled"):
+            closure = closers.fit(method, *caltech, metric=metric)
             assert closure.exact
             assert closure.rank == 37
             y, x = closure.apply_queries(caltech[0]), closure.apply_gallery(caltech[1])
-            np.testing.assert_array_equal(nearest(y, x).indices, before)
+            np.testing.assert_array_equal(nearest(y, x, metric=closure.comparison).indices, before)
 
     def test_zero_shot_accuracy(self, real_data, caltech):
         labels = real_data("caltech101_clip_vitb32", "labels.npy")
@@ -147,15 +164,15 @@ class TestCoco:
         moved = shift.apply_gallery(images)
         assert recall(texts, images, "euclidean") == pytest.approx(0.504, abs=1e-12)
         assert recall(texts, moved, "euclidean") == pytest.approx(0.318, abs=1e-12)
-        before = nearest(texts, images).indices[:, 0]
-        after = nearest(texts, moved).indices[:, 0]
+        before = nearest(texts, images, metric="euclidean").indices[:, 0]
+        after = nearest(texts, moved, metric="euclidean").indices[:, 0]
         assert (before == after).mean() < 0.7
-        plain = win_probability(texts, images, before, [0.022]).mean()
-        shifted = win_probability(texts, moved, after, [0.022]).mean()
+        plain = win_probability(texts, images, before, [0.022], metric="euclidean").mean()
+        shifted = win_probability(texts, moved, after, [0.022], metric="euclidean").mean()
         assert shifted > plain + 0.02
 
     def test_the_mean_shift_of_liang_renormalises_and_costs_less(self, images, texts):
-        closure = closers.fit("mean-shift", texts, images)
+        closure = closers.fit("mean-shift", texts, images, metric="euclidean")
         y, x = closure.apply_queries(texts), closure.apply_gallery(images)
         assert recall(y, x, "euclidean") == pytest.approx(0.368, abs=1e-12)
         assert not closure.exact

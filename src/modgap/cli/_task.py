@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
@@ -106,6 +107,18 @@ class TaskInputs:
         from modgap.io import read_strings
 
         return None if self.classes is None else read_strings(self.classes)
+
+    def words(self) -> str:
+        """Return the options as they would be given again, those at their defaults left out."""
+        parts = []
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if value == field.default:
+                continue
+            parts.append(f"--{field.name}")
+            if value is not True:
+                parts.append(shlex.quote(str(value)))
+        return " ".join(parts)
 
     def load(self, queries: str, gallery: str) -> Task:
         """Return the task that the inputs describe.

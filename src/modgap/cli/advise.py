@@ -58,8 +58,8 @@ def advise(
     wanted = "may-change" if answers_may_change else "same"
     with progress("looking", unit="", shown=not json):
         found = advice.advise(task, noises, answers=wanted, draws=draws, seed=seed)
-    extra = _gallery_option(task, inputs)
-    command = fill_in(found.command + extra, {"QUERIES": queries, "GALLERY": gallery})
+    command = fill_in(found.command, {"QUERIES": queries, "GALLERY": gallery})
+    command += _rest(task, inputs, found.method)
     if json:
         print_json({**found.to_dict(), "command": command})
         return
@@ -68,8 +68,11 @@ def advise(
     say_command(command)
 
 
-def _gallery_option(task: Task, inputs: TaskInputs) -> str:
-    """Return what the next command needs in order to take the gallery that was judged."""
+def _rest(task: Task, inputs: TaskInputs, method: str) -> str:
+    """Return what the next command needs besides queries and gallery."""
+    if method == "none":  # a report: the same task again
+        words = inputs.words()
+        return f" {words}" if words else ""
     if task.problems[0].gallery.ndim == 3:
         return " --pool"
     if inputs.template is None and (inputs.both_ways or len(task.problems) == 1):

@@ -7,7 +7,7 @@ codecs: list[modgap.robustness.Noise] = [
     modgap.Bins(8),
     modgap.Bins(16),
     modgap.Codec("int8"),
-    modgap.Codec("sign"),
+    modgap.Sign(),
 ]
 study = modgap.evaluate(sample.task(), ["none", "recenter", "orthogonal", "affine"], noises=codecs)
 

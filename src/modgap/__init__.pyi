@@ -34,9 +34,12 @@ from .evaluation import evaluate as evaluate
 from .measures import Gap as Gap
 from .measures import measure as measure
 from .robustness import Bins as Bins
+from .robustness import Bits as Bits
 from .robustness import Codec as Codec
+from .robustness import Dims as Dims
 from .robustness import FaissCodec as FaissCodec
 from .robustness import Gaussian as Gaussian
+from .robustness import Sign as Sign
 from .robustness import Uniform as Uniform
 from .robustness import stability as stability
 from .samples import load_sample as load_sample

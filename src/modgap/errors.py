@@ -35,3 +35,7 @@ class SimulationWarning(UserWarning):
 
 class ClosureWarning(UserWarning):
     """A closer ran, but there was little or nothing that it could close."""
+
+
+class CodeWarning(UserWarning):
+    """A code of embeddings was learnt, but from fewer rows than it wants."""

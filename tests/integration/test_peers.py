@@ -8,7 +8,7 @@ import pytest
 from modgap import closers
 from modgap._core.moments import Moments, principal_axes
 from modgap.decisions.neighbors import nearest
-from modgap.robustness.noise import Codec, FaissCodec
+from modgap.robustness.noise import Codec, FaissCodec, Sign
 
 
 @pytest.fixture(scope="module")
@@ -178,7 +178,7 @@ class TestFaiss:
         index = faiss.IndexBinaryFlat(512)
         index.add(np.packbits(images > 0, axis=1))
         distances, _ = index.search(np.packbits(texts > 0, axis=1), 5)
-        sign = Codec("sign")
+        sign = Sign()
         found = nearest(sign.apply(texts), sign.apply(images), k=5).scores
         np.testing.assert_allclose(found**2 / 4, distances, rtol=1e-12)
 

@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from modgap.decisions import neighbors
+from modgap.decisions.metric import COSINE, EUCLIDEAN, INNER_PRODUCT
 from modgap.decisions.neighbors import margins, nearest, nearest_candidates
 
-METRICS = ("euclidean", "ip", "cosine")
+METRICS = (EUCLIDEAN, INNER_PRODUCT, COSINE)
 
 # Sixteenths in [-2, 2]: sums and products of a few are exact in float32, so equal is equal.
 exact = st.integers(-32, 32).map(lambda v: v / 16)
@@ -103,7 +104,10 @@ def test_scores_do_not_depend_on_the_order_of_the_gallery(metric, clouds, seed):
 def test_a_common_shift_keeps_distances(clouds, shift):
     queries, gallery = clouds
     n = len(gallery)
-    first, second = nearest(queries, gallery, k=n), nearest(queries + shift, gallery + shift, k=n)
+    first, second = (
+        nearest(queries, gallery, k=n, metric="euclidean"),
+        nearest(queries + shift, gallery + shift, k=n, metric="euclidean"),
+    )
     np.testing.assert_array_equal(first.indices, second.indices)
     np.testing.assert_array_equal(first.scores, second.scores)
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from modgap import closers
 from modgap.decisions.certificates import certified_radius
+from modgap.decisions.metric import COSINE, EUCLIDEAN, INNER_PRODUCT, as_metric
 from modgap.decisions.neighbors import nearest
 from modgap.errors import ClosureWarning
 from modgap.robustness.integral import win_probability
@@ -18,7 +19,7 @@ from modgap.robustness.noise import Gaussian, Uniform
 from modgap.robustness.outcomes import decide
 from modgap.robustness.sampling import System, sample_decisions
 
-METRICS = ("euclidean", "ip", "cosine")
+METRICS = (EUCLIDEAN, INNER_PRODUCT, COSINE)
 EXACT = ("none", "recenter", "orthogonal", "affine")
 SEEDS = st.integers(0, 2**31)
 #: The integral differs from the truth by less than 1e-5: two values of it by twice that.
@@ -157,10 +158,10 @@ def test_by_inner_product_the_length_of_a_query_does_not_matter(seed, scale, sig
 @given(seed=SEEDS, alpha=st.floats(-0.5, 2))
 def test_fact_2_the_side_that_moves_does_not_matter_under_noise_on_the_gallery(seed, alpha):
     queries, gallery = clouds(seed)
-    decided = nearest(queries, gallery).indices[:, 0]
+    decided = nearest(queries, gallery, metric="euclidean").indices[:, 0]
     either = [
         exact_stability(
-            fit("orthogonal", queries, gallery, alpha=alpha, side=side),
+            fit("orthogonal", queries, gallery, alpha=alpha, side=side, metric="euclidean"),
             queries,
             gallery,
             decided,
@@ -209,7 +210,7 @@ class TestNoiseOnTheQueries:
     def test_fact_3_draw_by_draw(self, metric, method, options, seed, size, kind):
         queries, gallery = clouds(seed, "ip", m=20)
         noise = kind(size, side="queries")
-        plain = sampled_winners(System(queries, gallery, metric), noise, 3)
+        plain = sampled_winners(System(queries, gallery, as_metric(metric)), noise, 3)
         closed = sampled_winners(
             after_closing(method, queries, gallery, metric, **options), noise, 3
         )
@@ -221,7 +222,7 @@ class TestNoiseOnTheQueries:
         images = real_data("caltech101_clip_vitb32", "images.npy")[::4].astype(np.float64)
         texts = real_data("caltech101_clip_vitb32", "texts.npy")[3].astype(np.float64)
         noise = Gaussian(0.04, side="queries")
-        plain = sampled_winners(System(images, texts, metric), noise, 4)
+        plain = sampled_winners(System(images, texts, as_metric(metric)), noise, 4)
         assert (plain != plain[0]).any()  # the noise does flip answers
         for method, options in SAME_SPACE:
             closed = sampled_winners(
@@ -233,7 +234,7 @@ class TestNoiseOnTheQueries:
         images = real_data("caltech101_clip_vitb32", "images.npy")[::4].astype(np.float64)
         texts = real_data("caltech101_clip_vitb32", "texts.npy")[3].astype(np.float64)
         noise = Gaussian(0.04, side="queries")
-        plain = sampled_winners(System(images, texts, "euclidean"), noise, 4)
+        plain = sampled_winners(System(images, texts, EUCLIDEAN), noise, 4)
         for method, options in (
             ("mean-shift", {}),
             ("orthogonal", {"n_components": 2}),
@@ -248,7 +249,7 @@ class TestNoiseOnTheQueries:
         images = real_data("caltech101_clip_vitb32", "images.npy")[::4].astype(np.float64)
         texts = real_data("caltech101_clip_vitb32", "texts.npy")[3].astype(np.float64)
         noise = Gaussian(0.04)
-        plain = sampled_winners(System(images, texts, "euclidean"), noise, 4)
+        plain = sampled_winners(System(images, texts, EUCLIDEAN), noise, 4)
         closed = sampled_winners(after_closing("affine", images, texts, "euclidean"), noise, 4)
         assert (plain != closed).mean() > 0.1
 
@@ -270,14 +271,14 @@ class TestDistanceFromTheHull:
     @given(seed=SEEDS, sigma=st.sampled_from([0.2, 0.8]))
     def test_fact_5_all_else_equal_the_further_query_is_the_less_stable(self, seed, sigma):
         queries, gallery = clouds(seed, m=1)
-        closure = fit("affine", queries, gallery)
+        closure = fit("affine", queries, gallery, metric="euclidean")
         inside = closure.apply_queries(queries) + gallery.mean(axis=0)
         free = np.linalg.svd(gallery - gallery.mean(axis=0))[2][-1]  # at right angles to the hull
         path = inside + np.linspace(0, 8, 7)[:, None] * free
         np.testing.assert_allclose(heights(path, gallery), np.linspace(0, 8, 7), atol=1e-9)
-        decided = nearest(path, gallery).indices[:, 0]
+        decided = nearest(path, gallery, metric="euclidean").indices[:, 0]
         assert (decided == decided[0]).all()
-        found = win_probability(path, gallery, decided, [sigma])[0]
+        found = win_probability(path, gallery, decided, [sigma], metric="euclidean")[0]
         assert np.diff(found).max() < 1e-6
 
     @given(seed=SEEDS, sigma=st.sampled_from([0.2, 0.8]), alpha=st.floats(-1, 3))
@@ -319,11 +320,11 @@ class TestDistanceFromTheHull:
         queries = real_data(folder, first)[::5].astype(np.float64)
         gallery = real_data(folder, second).astype(np.float64)
         gallery = gallery[-1] if gallery.ndim == 3 else gallery
-        decided = nearest(queries, gallery).indices[:, 0]
+        decided = nearest(queries, gallery, metric="euclidean").indices[:, 0]
         sigmas = [0.022, 0.04]
         found, away = {}, {}
         for method in EXACT:
-            closure = fit(method, queries, gallery)
+            closure = fit(method, queries, gallery, metric="euclidean")
             found[method] = exact_stability(closure, queries, gallery, decided, sigmas)
             y, x = closure.apply_queries(queries), closure.apply_gallery(gallery)
             away[method] = heights(y, x)
@@ -347,12 +348,12 @@ class TestDistanceFromTheHull:
             [rng.normal(size=(40, 8)), rng.normal(size=(40, 292)) * 0.1], axis=1
         )
         queries[:, 20] += rng.normal(size=40) * 3 + 1
-        decided = nearest(queries, gallery).indices[:, 0]
-        closure = fit("orthogonal", queries, gallery)
+        decided = nearest(queries, gallery, metric="euclidean").indices[:, 0]
+        closure = fit("orthogonal", queries, gallery, metric="euclidean")
         moved = closure.apply_gallery(gallery)
         gain = (
-            win_probability(queries, moved, decided, [0.5])
-            - win_probability(queries, gallery, decided, [0.5])
+            win_probability(queries, moved, decided, [0.5], metric="euclidean")
+            - win_probability(queries, gallery, decided, [0.5], metric="euclidean")
         )[0]
         shorter = heights(queries, moved) < heights(queries, gallery)
         assert 0 < shorter.sum() < 40
@@ -379,17 +380,17 @@ class TestDistanceFromTheHull:
 def test_no_perturbation_below_the_certificate_changes_a_decision(metric, side, seed, share):
     queries, gallery = clouds(seed, "ip")
     radius = certified_radius(queries, gallery, metric=metric, side=side)
-    before = decide(System(queries, gallery, metric))
+    before = decide(System(queries, gallery, as_metric(metric)))
     rng = np.random.default_rng(seed)
     if side == "queries":
         step = rng.normal(size=queries.shape)
         step *= (share * radius / np.linalg.norm(step, axis=1))[:, None]
-        after = decide(System(queries + step, gallery, metric))
+        after = decide(System(queries + step, gallery, as_metric(metric)))
     else:
         own = np.tile(gallery, (len(queries), 1, 1))
         step = rng.normal(size=own.shape)
         step *= (share * radius)[:, None, None] / np.linalg.norm(step, axis=2, keepdims=True)
-        after = decide(System(queries, own + step, metric))
+        after = decide(System(queries, own + step, as_metric(metric)))
     np.testing.assert_array_equal(after, before)
 
 
@@ -399,10 +400,10 @@ def test_exact_closers_keep_or_raise_what_is_certified(side, seed):
     # On the queries nothing changes; on the gallery the projection brings queries closer, and the
     # difference of two distances grows.
     queries, gallery = clouds(seed, "ip")
-    before = certified_radius(queries, gallery, side=side)
-    closure = fit("affine", queries, gallery)
+    before = certified_radius(queries, gallery, side=side, metric="euclidean")
+    closure = fit("affine", queries, gallery, metric="euclidean")
     y, x = closure.apply_queries(queries), closure.apply_gallery(gallery)
-    after = certified_radius(y, x, side=side)
+    after = certified_radius(y, x, side=side, metric="euclidean")
     if side == "queries":
         np.testing.assert_allclose(after, before, rtol=1e-9, atol=1e-12)
     else:

@@ -15,7 +15,7 @@ from modgap.decisions.neighbors import nearest, nearest_candidates
 from modgap.evaluation.records import Study
 from modgap.evaluation.study import evaluate
 from modgap.evaluation.tasks import Problem, Task
-from modgap.robustness.noise import Gaussian, Noise
+from modgap.robustness.noise import Bins, Gaussian, Noise
 
 __all__ = ["clouds", "fragile", "free_share", "gap_figures", "in_words", "sweep", "templates"]
 
@@ -24,11 +24,11 @@ _POINTS = 600
 
 def in_words(noise: Noise) -> str:
     """Return a noise as a reader says it."""
-    name = noise.label
+    name = noise.label.partition("@")[0]
     if isinstance(noise, Gaussian):
         name = f"Gaussian noise, standard deviation {noise.scale:g} per coordinate"
-    elif noise.label.startswith("bins:"):
-        name = f"storage in {noise.label.split(':')[1]} evenly spaced levels per value"
+    elif isinstance(noise, Bins):
+        name = f"storage in {noise.bins} evenly spaced levels per value"
     side = {"gallery": "on the gallery", "queries": "on the queries", "both": "on both sides"}
     return f"{name}, {side[noise.side]}"
 

@@ -243,11 +243,10 @@ def _settings(
 ) -> dict[str, Any]:
     """Return what it takes to get the same numbers again."""
     estimators = {result.estimator for row in study for result in row.results}
-    sides = {"gallery": "", "queries": "@queries", "both": "@both"}
     return {
         "methods": list(methods),
         "alphas": list(alphas),
-        "noises": [noise.label + sides[noise.side] for noise in noises],
+        "noises": [noise.label for noise in noises],
         "noises_in_words": [sections.in_words(noise) for noise in noises],
         "draws": draws,
         "seed": seed,

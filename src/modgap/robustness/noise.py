@@ -1,336 +1,211 @@
-"""What perturbs embeddings: random noise, and the codecs that vector stores compress with.
+"""Every noise by its word: the notation of the command line, and of every label.
 
-Noise is a value: ``Gaussian(0.022)``, ``Bins(16)``, ``Codec("int8")``. `parse` reads the notation of
-the command line: ``gaussian:0.022``, ``bins:16:dimension``, ``int8``, ``faiss:PQ8``, each with
-``@queries`` or ``@both`` to perturb another side than the gallery.
+    gaussian:0.022                normal noise, standard deviation per coordinate
+    gaussian-variance:0.005       by its square
+    uniform:0.05                  uniform in [-0.05, 0.05]
+    bins:16                       16 evenly spaced levels over the range of all values
+    bins:16:dimension             over the range of each coordinate; or LOW,HIGH
+    bits:4                        2^4 cells over a range, read back as their middles; ranges as for bins
+    bits:4:dimension:clipped      the range narrowed to the least squared error
+    bits:4:rotated                after a random rotation (seed=N for another one); bins and sign too
+    sign                          one bit a coordinate
+    sign:rotated:lengths          after a rotation, and one number a row kept
+    dims:128                      the first 128 coordinates alone
+    int8, uint8, int8:global      bytes over the range of each coordinate, or of all
+    float16, bfloat16, float8_e4m3, float8_e5m2
+    faiss:OPQ16,PQ16              any codec of FAISS, by its factory string
+
+Each acts on the gallery as it is stored, or, with @queries or @both after the word, on another side. A
+noise's `label` is such a word and loses nothing: ``parse(noise.label) == noise``.
 """
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+import difflib
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields
+from typing import Any
 
-import numpy as np
-
-from modgap._core.arrays import Array, Float, as_float64, asarray_like, namespace, to_numpy
-from modgap._core.checks import check_choice, check_count, check_number
-from modgap._core.extras import require
 from modgap.errors import ArgumentError
+from modgap.robustness.additive import Gaussian, Uniform
+from modgap.robustness.codes import Bins, Bits, Dims, Sign
+from modgap.robustness.faiss_codec import FaissCodec
+from modgap.robustness.formats import Codec, round_to_float
+from modgap.robustness.kinds import Code, Noise, RandomNoise
 
-__all__ = ["Bins", "Codec", "FaissCodec", "Gaussian", "Noise", "Uniform", "parse", "round_to_float"]
-
-_CODEC_SIDES = ("gallery", "queries", "both")
-_RANDOM_SIDES = ("gallery", "queries")
-_CODECS = ("int8", "uint8", "float16", "bfloat16", "float8_e4m3", "float8_e5m2", "sign")
-
-
-@dataclass(frozen=True)
-class Gaussian:
-    """Independent normal noise on every coordinate of one side.
-
-    Attributes
-    ----------
-    sigma : float
-        Standard deviation per coordinate. Give `variance` instead to name its square.
-    side : {"gallery", "queries"}
-    """
-
-    sigma: float | None = None
-    side: str = "gallery"
-    variance: float | None = None
-
-    def __post_init__(self) -> None:
-        if (self.sigma is None) == (self.variance is None):
-            raise ArgumentError(
-                "Gaussian noise takes either `sigma` or `variance`; give exactly one"
-            )
-        if self.variance is not None:
-            value = math.sqrt(check_number(self.variance, "variance", low=0.0))
-        else:
-            value = check_number(self.sigma, "sigma", low=0.0)
-        object.__setattr__(self, "sigma", value)
-        object.__setattr__(self, "variance", None)
-        check_choice(self.side, "side", _RANDOM_SIDES)
-
-    @property
-    def scale(self) -> float:
-        """Factor of the unit draw."""
-        return float(self.sigma or 0.0)
-
-    @property
-    def label(self) -> str:
-        """Name in tables, as `parse` reads it."""
-        return f"gaussian:{self.scale:g}"
-
-    def unit_draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-        """Return standard normal values, float32."""
-        return rng.standard_normal(shape, dtype=np.float32)
+__all__ = [
+    "Bins",
+    "Bits",
+    "Code",
+    "Codec",
+    "Dims",
+    "FaissCodec",
+    "Gaussian",
+    "Noise",
+    "RandomNoise",
+    "Sign",
+    "Uniform",
+    "as_noises",
+    "parse",
+    "round_to_float",
+]
 
 
 @dataclass(frozen=True)
-class Uniform:
-    """Independent uniform noise in [-half_width, half_width] on every coordinate of one side."""
+class _Word:
+    """What a name stands for: the record, what follows the name, and what the name itself settles."""
 
-    half_width: float
-    side: str = "gallery"
-
-    def __post_init__(self) -> None:
-        check_number(self.half_width, "half_width", low=0.0)
-        check_choice(self.side, "side", _RANDOM_SIDES)
+    kind: type[Noise]
+    first: tuple[str, type] | None = None
+    settled: dict[str, str] = field(default_factory=dict)
 
     @property
-    def scale(self) -> float:
-        """Factor of the unit draw."""
-        return float(self.half_width)
-
-    @property
-    def label(self) -> str:
-        """Name in tables, as `parse` reads it."""
-        return f"uniform:{self.half_width:g}"
-
-    def unit_draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-        """Return uniform values in [-1, 1], float32."""
-        return 2 * rng.random(shape, dtype=np.float32) - 1
+    def options(self) -> dict[str, Any]:
+        """Settings that may follow in any order, by field, with their defaults."""
+        own = {f.name: f.default for f in fields(self.kind) if f.init}  # type: ignore[arg-type]
+        taken = {"side", *self.settled, *((self.first[0],) if self.first else ())}
+        return {name: default for name, default in own.items() if name not in taken}
 
 
-@dataclass(frozen=True)
-class Bins:
-    """Uniform quantization: every value to the nearest of n evenly spaced levels, ends included.
-
-    Attributes
-    ----------
-    bins : int
-        n >= 2; the paper uses 32, 64, 128 and 256.
-    range : {"global", "dimension"} or (low, high)
-        Smallest and largest value of the whole cloud, of each coordinate, or given; values outside
-        a given range go to the nearest end.
-    side : {"gallery", "queries", "both"}
-    """
-
-    bins: int
-    range: str | tuple[float, float] = "global"
-    side: str = "gallery"
-
-    def __post_init__(self) -> None:
-        check_count(self.bins, "bins", low=2, high=2**31)
-        check_choice(self.side, "side", _CODEC_SIDES)
-        _check_range(self.range)
-
-    @property
-    def label(self) -> str:
-        """Name in tables, as `parse` reads it."""
-        rule = "" if self.range == "global" else f":{_range_label(self.range)}"
-        return f"bins:{self.bins}{rule}"
-
-    def apply(self, cloud: Float[Array, "... d"]) -> Float[Array, "... d"]:
-        """Return the cloud as it comes back from storage; the range is taken from the cloud."""
-        low, high = _range_of(cloud, self.range)
-        return _to_levels(cloud, low, high, self.bins)
-
-
-@dataclass(frozen=True)
-class Codec:
-    """A number format of vector stores.
-
-    Attributes
-    ----------
-    name : str
-        "int8" or "uint8": 255 steps over each coordinate's range, as FAISS' QT_8bit decodes it;
-        "float16", "bfloat16", "float8_e4m3", "float8_e5m2": round to nearest even, saturating;
-        "sign": one bit per coordinate, kept as -1 or 1.
-    range : {"dimension", "global"} or (low, high)
-        For the integer formats.
-    side : {"gallery", "queries", "both"}
-    """
-
-    name: str
-    range: str | tuple[float, float] = "dimension"
-    side: str = "gallery"
-
-    def __post_init__(self) -> None:
-        check_choice(self.name, "name", _CODECS)
-        check_choice(self.side, "side", _CODEC_SIDES)
-        if self.name not in ("int8", "uint8") and self.range != "dimension":
-            raise ArgumentError(f"`{self.name}` has no range; leave `range` out")
-        _check_range(self.range)
-
-    @property
-    def label(self) -> str:
-        """Name in tables, as `parse` reads it."""
-        return self.name if self.range == "dimension" else f"{self.name}:{_range_label(self.range)}"
-
-    def apply(self, cloud: Float[Array, "... d"]) -> Float[Array, "... d"]:
-        """Return the cloud as it comes back from storage."""
-        xp = namespace(cloud)
-        if self.name in ("int8", "uint8"):
-            low, high = _range_of(cloud, self.range)
-            return _to_codes(cloud, low, high)
-        if self.name == "sign":
-            one = xp.ones_like(cloud)
-            return xp.where(cloud > 0, one, -one)
-        mantissa, least, largest = _FLOATS[self.name]
-        return round_to_float(cloud, mantissa=mantissa, least_exponent=least, largest=largest)
-
-
-@dataclass(frozen=True)
-class FaissCodec:
-    """Any FAISS codec by its factory string: "SQ8", "SQ4", "PQ8", "OPQ16,PQ16", "ITQ64,LSH" ...
-
-    The codec is trained on the cloud that it stores. Needs the extra `faiss`.
-    """
-
-    factory: str
-    side: str = "gallery"
-
-    def __post_init__(self) -> None:
-        check_choice(self.side, "side", _CODEC_SIDES)
-        if not self.factory:
-            raise ArgumentError("`factory` must name a FAISS codec, for example SQ8 or PQ8")
-
-    @property
-    def label(self) -> str:
-        """Name in tables, as `parse` reads it."""
-        return f"faiss:{self.factory}"
-
-    def apply(self, cloud: Float[Array, "... d"]) -> Float[Array, "... d"]:
-        """Return the cloud encoded and decoded by FAISS."""
-        faiss = require("faiss", "faiss")
-        rows = np.ascontiguousarray(to_numpy(cloud), dtype=np.float32).reshape(-1, cloud.shape[-1])
-        try:
-            index = faiss.index_factory(rows.shape[1], self.factory)
-            index.train(rows)
-            back = index.sa_decode(index.sa_encode(rows))
-        except (RuntimeError, AttributeError) as error:
-            reason = str(error).splitlines()[-1] if str(error) else repr(error)
-            raise ArgumentError(
-                f"FAISS cannot store {rows.shape[0]} rows of dimension {rows.shape[1]} "
-                f"as {self.factory!r}: {reason}"
-            ) from None
-        return asarray_like(back.reshape(cloud.shape), cloud, dtype=cloud.dtype)
-
-
-Noise: TypeAlias = Gaussian | Uniform | Bins | Codec | FaissCodec
+#: The whole notation. What may follow a name are the fields of its record.
+_WORDS: dict[str, _Word] = {
+    "gaussian": _Word(Gaussian, ("sigma", float)),
+    "gaussian-variance": _Word(Gaussian, ("variance", float)),
+    "uniform": _Word(Uniform, ("half_width", float)),
+    "bins": _Word(Bins, ("bins", int)),
+    "bits": _Word(Bits, ("bits", int)),
+    "sign": _Word(Sign),
+    "dims": _Word(Dims, ("dims", int)),
+    "faiss": _Word(FaissCodec, ("factory", str)),
+    **{name: _Word(Codec, settled={"name": name}) for name in Codec.names},
+}
+#: What else people type for them.
+_ALIASES = {
+    "gauss": "gaussian",
+    "normal": "gaussian",
+    "levels": "bins",
+    "binary": "sign",
+    "bit": "sign",
+    "1bit": "sign",
+    "bq": "sign",
+    "sq8": "int8",
+    "fp16": "float16",
+    "half": "float16",
+    "bf16": "bfloat16",
+    "fp8": "float8_e4m3",
+    "float8": "float8_e4m3",
+    "e4m3": "float8_e4m3",
+    "e5m2": "float8_e5m2",
+    "truncate": "dims",
+    "mrl": "dims",
+    "matryoshka": "dims",
+}
+_HOW = (
+    "write gaussian:SIGMA, uniform:W, bins:N, bits:B, sign, dims:K, "
+    + ", ".join(Codec.names)
+    + ", or faiss:FACTORY, each with @queries or @both where the side is not the gallery"
+)
 
 
 def parse(text: str) -> Noise:
-    """Return the noise that a command-line word names.
+    """Return the noise that a word of the notation names (see the module's docstring).
+
+    Names are read in any case, and by what other tools call them: binary, sq8, fp16, bf16, pq64.
 
     Raises
     ------
     ArgumentError
-        The word is not of the notation in the module's docstring.
+        The word is not of the notation, or a value is out of its range.
 
     Examples
     --------
-    >>> parse("gaussian:0.022")
-    Gaussian(sigma=0.022, side='gallery', variance=None)
-    >>> parse("bins:16:dimension@both").label
-    'bins:16:dimension'
+    >>> parse("gaussian:0.022@queries")
+    Gaussian(0.022, side='queries')
+    >>> parse("bins:16:dimension@both").label, parse("PQ64").label
+    ('bins:16:dimension@both', 'faiss:PQ64')
     """
-    word, _, side = text.partition("@")
-    name, *settings = word.split(":")
-    options: dict[str, Any] = {"side": side} if side else {}
-    try:
-        if name == "faiss" and settings:
-            return FaissCodec(":".join(settings), **options)
-        if name in ("gaussian", "gaussian-variance", "uniform") and len(settings) == 1:
-            size = float(settings[0])
-            if name == "uniform":
-                return Uniform(size, **options)
-            options["sigma" if name == "gaussian" else "variance"] = size
-            return Gaussian(**options)
-        if len(settings) == (2 if name == "bins" else 1) and name in ("bins", "int8", "uint8"):
-            options["range"] = _parse_range(settings[-1])
-        if name == "bins" and 1 <= len(settings) <= 2:
-            return Bins(int(settings[0]), **options)
-        if name in _CODECS and len(settings) <= 1 and (not settings or "range" in options):
-            return Codec(name, **options)
-    except ValueError as error:
-        if isinstance(error, ArgumentError):
-            raise
+    word, at, side = text.strip().rpartition("@")
+    name, *settings = (word if at else side).split(":")
+    options: dict[str, Any] = {"side": side} if at else {}
+    name = name.strip().lower()
+    quantizer = re.fullmatch(r"(o?)pq(\d+)(x\d+)?", name)
+    if quantizer and not settings:
+        rotation, count, bits = quantizer.groups(default="")
+        return FaissCodec(f"{'OPQ' + count + ',' if rotation else ''}PQ{count}{bits}", **options)
+    known = _WORDS.get(_ALIASES.get(name, name))
+    if known is None:
+        raise ArgumentError(f"`noise` {text!r} is not understood; {_hint(name, settings)}{_HOW}")
+    if known.first == ("factory", str):
+        settings = [":".join(settings)]
+    if known.first and not settings:
+        raise ArgumentError(f"`noise` {text!r} is not understood: {name} needs a value; {_HOW}")
+    if known.first:
+        options[known.first[0]] = _value(settings.pop(0), known.first[1], text)
+    for setting in settings:
+        options.update(_option(setting, known, text))
+    return known.kind(**known.settled, **options)
+
+
+def as_noises(noises: Noise | str | Iterable[Noise | str]) -> tuple[Noise, ...]:
+    """Return one noise or many, records or words, as a tuple of records.
+
+    Raises
+    ------
+    ArgumentError
+        One of them is neither a noise nor a word for one.
+
+    Examples
+    --------
+    >>> as_noises("gaussian:0.022"), as_noises([Bins(16), "sign"])
+    ((Gaussian(0.022),), (Bins(16), Sign()))
+    """
+    every: tuple[Any, ...] = (noises,)
+    if isinstance(noises, Iterable) and not isinstance(noises, str):
+        every = tuple(noises)
+    return tuple(one if isinstance(one, Noise) else _from_word(one) for one in every)
+
+
+def _from_word(one: Any) -> Noise:
+    if isinstance(one, str):
+        return parse(one)
     raise ArgumentError(
-        f"`noise` {text!r} is not understood; write gaussian:SIGMA, gaussian-variance:V, uniform:W, "
-        f"bins:N[:global|dimension|LOW,HIGH], {', '.join(_CODECS)}, or faiss:FACTORY, "
-        "each with @queries or @both where the side is not the gallery"
+        f'`noises` must be noises or words for them, for example "gaussian:0.022"; got {one!r}'
     )
 
 
-def _parse_range(text: str) -> str | tuple[float, float]:
-    if "," not in text:
-        return text
-    low, high = text.split(",")
-    return float(low), float(high)
-
-
-def round_to_float(x: Array, *, mantissa: int, least_exponent: int, largest: float) -> Array:
-    """Return `x` rounded to a binary float with `mantissa` stored bits: nearest even, saturating."""
-    xp = namespace(x)
-    wide = as_float64(x)
-    size = xp.abs(wide)
-    exponent = xp.floor(xp.log2(xp.where(size > 0, size, xp.ones_like(size))))
-    step = 2.0 ** (xp.clip(exponent, min=float(least_exponent)) - mantissa)
-    rounded = xp.clip(xp.round(wide / step) * step, min=-largest, max=largest)
-    return xp.astype(rounded, x.dtype)
-
-
-#: Stored mantissa bits, smallest exponent of a normal number, largest finite value.
-_FLOATS = {
-    "float16": (10, -14, 65504.0),
-    "bfloat16": (7, -126, 3.3895313892515355e38),
-    "float8_e4m3": (3, -6, 448.0),
-    "float8_e5m2": (2, -14, 57344.0),
-}
-
-
-def _check_range(rule: str | tuple[float, float]) -> None:
-    """Refuse a range that is neither a known rule nor a pair from low to high."""
-    if isinstance(rule, str):
-        check_choice(rule, "range", ("global", "dimension"))
-        return
+def _value(setting: str, kind: type, text: str) -> Any:
     try:
-        low, high = rule
-    except (TypeError, ValueError):
+        return kind(setting)
+    except ValueError:
+        wanted = "an integer" if kind is int else "a number"
         raise ArgumentError(
-            f"`range` must be global, dimension, or a pair (low, high); got {rule!r}"
+            f"`noise` {text!r} is not understood: {setting!r} is not {wanted}; {_HOW}"
         ) from None
-    if not check_number(low, "range") < check_number(high, "range"):
-        raise ArgumentError(f"`range` must go from low to high; got ({low:g}, {high:g})")
 
 
-def _range_label(rule: str | tuple[float, float]) -> str:
-    return rule if isinstance(rule, str) else f"{rule[0]:g},{rule[1]:g}"
+def _option(setting: str, known: _Word, text: str) -> dict[str, Any]:
+    """Return the field that a setting names: a flag, a seed, or a range."""
+    options = known.options
+    if options.get(setting) is False:
+        return {setting: True}
+    if "seed" in options and setting.startswith("seed="):
+        return {"seed": _value(setting.removeprefix("seed="), int, text)}
+    if "range" in options:
+        if setting in ("global", "dimension"):
+            return {"range": setting}
+        if "," in setting:
+            return {"range": tuple(_value(end, float, text) for end in setting.split(","))}
+    said = {"range": "global, dimension, LOW,HIGH", "seed": "seed=N"}
+    allowed = ", ".join(said.get(name, name) for name in options)
+    takes = f"takes {allowed}" if allowed else "takes no more"
+    close = difflib.get_close_matches(setting, [*options, "global", "dimension"], n=1)
+    hint = f" (did you mean {close[0]}?)" if close else ""
+    raise ArgumentError(
+        f"`noise` {text!r} is not understood: it {takes}, not {setting!r}{hint}; {_HOW}"
+    )
 
 
-def _range_of(cloud: Array, rule: str | tuple[float, float]) -> tuple[Array, Array]:
-    xp = namespace(cloud)
-    wide = as_float64(cloud)
-    if not isinstance(rule, str):
-        return xp.full_like(wide[..., :1], rule[0]), xp.full_like(wide[..., :1], rule[1])
-    axes = None if rule == "global" else tuple(range(wide.ndim - 1))
-    return xp.min(wide, axis=axes), xp.max(wide, axis=axes)
-
-
-def _to_levels(cloud: Array, low: Array, high: Array, levels: int) -> Array:
-    """Return every value at the nearest of `levels` levels from low to high."""
-    xp = namespace(cloud)
-    step = (high - low) / (levels - 1)
-    safe = xp.where(step > 0, step, xp.ones_like(step))
-    level = xp.clip(xp.round((as_float64(cloud) - low) / safe), min=0.0, max=float(levels - 1))
-    return xp.astype(low + level * step, cloud.dtype)
-
-
-def _to_codes(cloud: Array, low: Array, high: Array) -> Array:
-    """Return every value at the middle of its code of one byte, as FAISS' QT_8bit decodes it.
-
-    The range is 255 codes wide and the code is rounded down, so the largest value comes back half a
-    code too high.
-    """
-    xp = namespace(cloud)
-    width = high - low
-    safe = xp.where(width > 0, width, xp.ones_like(width))
-    wide = as_float64(cloud)
-    code = xp.clip(xp.floor(255 * ((wide - low) / safe)), min=0.0, max=255.0)
-    code = xp.where(wide >= high, xp.full_like(code, 255.0), code)  # whatever the rounding
-    back = xp.where(width > 0, low + (code + 0.5) / 255 * width, low + xp.zeros_like(code))
-    return xp.astype(back, cloud.dtype)
+def _hint(name: str, settings: list[str]) -> str:
+    close = difflib.get_close_matches(name, [*_WORDS, *_ALIASES], n=1)
+    return f"did you mean {':'.join([close[0], *settings])!r}? Or " if close else ""

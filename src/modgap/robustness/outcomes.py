@@ -17,7 +17,7 @@ from modgap.closers.closure import Closure
 from modgap.decisions.metric import as_metric
 from modgap.decisions.neighbors import nearest, nearest_candidates
 from modgap.robustness.integral import candidate_win_probability, win_probability
-from modgap.robustness.noise import Gaussian, Noise, Uniform
+from modgap.robustness.noise import Code, Gaussian, Noise, RandomNoise
 from modgap.robustness.sampling import System, sample_decisions
 
 __all__ = ["Outcome", "decide", "outcomes", "stability"]
@@ -157,7 +157,7 @@ def _by_kind(noises: Sequence[Noise]) -> dict[str, list[int]]:
     """Group noises that one pass serves: random ones by law and side, codecs one by one."""
     kinds: dict[str, list[int]] = {}
     for j, noise in enumerate(noises):
-        random = isinstance(noise, Gaussian | Uniform)
+        random = isinstance(noise, RandomNoise)
         name = f"{type(noise).__name__}@{noise.side}" if random else f"codec {j}"
         kinds.setdefault(name, []).append(j)
     return kinds
@@ -176,14 +176,15 @@ def _solve_kind(
     sampled = []
     for i, system in enumerate(systems):
         if kind.startswith("codec"):
-            wins = _decoded_decisions(system, noises[0])[:, None] == targets[i]
-            found.append((i, 0, _outcome(noises[0], wins.astype(float), 0.0, "deterministic")))
+            (code,) = (noise for noise in noises if isinstance(noise, Code))
+            wins = _decoded_decisions(system, code)[:, None] == targets[i]
+            found.append((i, 0, _outcome(code, wins.astype(float), 0.0, "deterministic")))
         elif kind == "Gaussian@gallery" and not system.comparison.needs_directions:
             found += [(i, j, o) for j, o in enumerate(_exact(system, targets[i], noises))]
         else:
             sampled.append(i)
     if sampled:
-        random = [noise for noise in noises if isinstance(noise, Gaussian | Uniform)]
+        random = [noise for noise in noises if isinstance(noise, RandomNoise)]
         results = sample_decisions(
             [systems[i] for i in sampled],
             [targets[i] for i in sampled],
@@ -213,10 +214,8 @@ def _exact(system: System, targets: np.ndarray, noises: Sequence[Noise]) -> list
     return [_outcome(noise, wins[j], 0.0, "exact") for j, noise in enumerate(noises)]
 
 
-def _decoded_decisions(system: System, noise: Noise) -> np.ndarray:
+def _decoded_decisions(system: System, noise: Code) -> np.ndarray:
     queries, gallery = system.queries, system.gallery
-    if isinstance(noise, Gaussian | Uniform):
-        raise TypeError("random noise has no decoder")
     if noise.side in ("gallery", "both"):
         gallery = noise.apply(gallery)
     if noise.side in ("queries", "both"):

@@ -27,7 +27,7 @@ from modgap._core.arrays import (
 )
 from modgap.decisions.metric import Metric
 from modgap.decisions.neighbors import first_copies, nearest, nearest_candidates
-from modgap.robustness.noise import Gaussian, Uniform
+from modgap.robustness.kinds import RandomNoise
 
 __all__ = ["Sampled", "System", "sample_decisions"]
 
@@ -77,7 +77,7 @@ class Sampled:
 def sample_decisions(
     systems: Sequence[System],
     targets: Sequence[np.ndarray],
-    noises: Sequence[Gaussian | Uniform],
+    noises: Sequence[RandomNoise],
     *,
     draws: int,
     seed: int,
@@ -91,7 +91,7 @@ def sample_decisions(
         All with the same numbers of queries and items.
     targets : sequence of ndarray (m, k)
         Item indices to count per system; -1 never wins.
-    noises : sequence of Gaussian or Uniform
+    noises : sequence of RandomNoise
         All of one kind and side; they share the draws, so a sweep over sizes has no jitter.
     draws : int
     seed : int
@@ -251,7 +251,7 @@ def _one_draw(
     parts: list[_Part],
     shifts: list[Array],
     members: list[int],
-    noises: Sequence[Gaussian | Uniform],
+    noises: Sequence[RandomNoise],
     rng: np.random.Generator,
     rows: slice,
     copies: list[np.ndarray | None],

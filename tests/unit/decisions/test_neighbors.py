@@ -7,10 +7,11 @@ import pytest
 
 from modgap._core.arrays import to_numpy
 from modgap.decisions import neighbors
+from modgap.decisions.metric import COSINE, EUCLIDEAN, INNER_PRODUCT
 from modgap.decisions.neighbors import margins, nearest, nearest_candidates
 from modgap.errors import ArgumentError, DataError, ShapeError
 
-METRICS = ("euclidean", "ip", "cosine")
+METRICS = (EUCLIDEAN, INNER_PRODUCT, COSINE)
 M, N, D = 9, 7, 5
 
 # Small integers: every product and sum is exact in float32, so equal distances are equal numbers.
@@ -225,7 +226,9 @@ def test_float32_far_from_the_origin(offset, rng):
     # has no digit of a distance left.
     queries = (rng.normal(size=(M, D)) + offset).astype(np.float32)
     gallery = (rng.normal(size=(200, D)) + offset).astype(np.float32)
-    assert_found(nearest(queries, gallery, k=3), queries, gallery, "euclidean", 3)
+    assert_found(
+        nearest(queries, gallery, k=3, metric="euclidean"), queries, gallery, "euclidean", 3
+    )
     plain = (gallery**2).sum(axis=1) - 2 * queries @ gallery.T
     indices = brute_force(queries, gallery, "euclidean", 1)[0][:, 0]
     if offset > 1e4:  # the control: what the plain formula finds
@@ -236,17 +239,19 @@ def test_a_zero_query_ties_by_inner_product_and_is_fine_by_distance(clouds):
     gallery = clouds[1]
     nothing = np.zeros((1, D))
     assert nearest(nothing, gallery, k=N, metric="ip").indices.tolist() == [list(range(N))]
-    assert nearest(nothing, gallery).indices[0, 0] == np.argmin(np.linalg.norm(gallery, axis=1))
+    assert nearest(nothing, gallery, metric="euclidean").indices[0, 0] == np.argmin(
+        np.linalg.norm(gallery, axis=1)
+    )
 
 
 class TestErrors:
     def test_k(self, clouds):
         with pytest.raises(ArgumentError, match="`k` must be between 1 and 7; got 8"):
-            nearest(*clouds, k=8)
+            nearest(*clouds, k=8, metric="euclidean")
         with pytest.raises(ArgumentError, match="`k` must be between 1 and 7; got 0"):
-            nearest(*clouds, k=0)
+            nearest(*clouds, k=0, metric="euclidean")
         with pytest.raises(ArgumentError, match=r"`k` must be an integer; got 1\.5"):
-            nearest(*clouds, k=1.5)
+            nearest(*clouds, k=1.5, metric="euclidean")
 
     def test_a_zero_row_has_no_cosine(self, clouds):
         queries, gallery = clouds
@@ -257,10 +262,10 @@ class TestErrors:
         queries = clouds[0]
         message = r"one set per query, shape \(m, c, d\); got \(8, 4, 5\) for 9 queries"
         with pytest.raises(ShapeError, match=message):
-            nearest_candidates(queries, rng.normal(size=(8, 4, D)))
+            nearest_candidates(queries, rng.normal(size=(8, 4, D)), metric="euclidean")
         with pytest.raises(
             ShapeError, match=r"must share their last axis.*\(9, 5\) and \(9, 4, 3\)"
         ):
-            nearest_candidates(queries, rng.normal(size=(M, 4, 3)))
+            nearest_candidates(queries, rng.normal(size=(M, 4, 3)), metric="euclidean")
         with pytest.raises(ShapeError, match=r"`candidates` must have shape \(t, rows, d\)"):
-            nearest_candidates(queries, clouds[1])
+            nearest_candidates(queries, clouds[1], metric="euclidean")

@@ -68,8 +68,10 @@ def test_euclidean_agrees_with_scipy(d: int, sigma: float, n: int) -> None:
     queries, items = near_clouds(rng, d, n, sigma)
     squared = ((queries[:, None] - items[None]) ** 2).sum(axis=2)
     targets = np.stack([squared.argmin(axis=1), rng.integers(0, n, 2)], axis=1)
-    alone = win_probability(queries, items, targets, [sigma])[0]
-    swept = win_probability(queries, items, targets, SIGMAS)[SIGMAS.index(sigma)]
+    alone = win_probability(queries, items, targets, [sigma], metric="euclidean")[0]
+    swept = win_probability(queries, items, targets, SIGMAS, metric="euclidean")[
+        SIGMAS.index(sigma)
+    ]
     for i in range(2):
         for k in range(2):
             truth = by_euclidean(squared[i], targets[i, k], sigma, d)
@@ -85,7 +87,7 @@ def test_euclidean_with_a_thousand_items(d: int, n: int, sigma: float) -> None:
     queries, items = near_clouds(rng, d, n, sigma)
     squared = ((queries[:, None] - items[None]) ** 2).sum(axis=2)
     targets = squared.argmin(axis=1)
-    found = win_probability(queries, items, targets, [sigma])[0]
+    found = win_probability(queries, items, targets, [sigma], metric="euclidean")[0]
     for i in range(2):
         assert found[i] == pytest.approx(by_euclidean(squared[i], targets[i], sigma, d), abs=2e-5)
 
@@ -163,10 +165,15 @@ def test_stability_falls_with_the_noise(metric: str) -> None:
 def test_no_target_has_no_probability_and_shapes_follow() -> None:
     rng = np.random.default_rng(9)
     queries, items = rng.normal(size=(4, 6)), rng.normal(size=(5, 6))
-    p = win_probability(queries, items, np.array([[0, -1]] * 4), [0.1, 0.2, 0.0])
+    p = win_probability(
+        queries, items, np.array([[0, -1]] * 4), [0.1, 0.2, 0.0], metric="euclidean"
+    )
     assert p.shape == (3, 4, 2)
     assert np.all(p[:, :, 1] == 0)
-    assert win_probability(queries, items, np.zeros(4, int), [0.1]).shape == (1, 4)
+    assert win_probability(queries, items, np.zeros(4, int), [0.1], metric="euclidean").shape == (
+        1,
+        4,
+    )
 
 
 @pytest.mark.parametrize("metric", ["euclidean", "ip"])
@@ -204,6 +211,8 @@ def test_one_of_two_items_wins(d: int, metric: str) -> None:
             items[:, 0] = own, own + behind
             if metric == "ip":
                 queries[0, 0], items = 1.0, -items
-            both = win_probability(queries, items, np.array([[0, 1]]), [1.0])[0, 0]
+            both = win_probability(queries, items, np.array([[0, 1]]), [1.0], metric="euclidean")[
+                0, 0
+            ]
             worst = max(worst, abs(both.sum() - 1))
     assert worst < 5e-6

@@ -9,6 +9,7 @@ import pytest
 from scipy import integrate, special, stats
 
 from modgap._core.arrays import to_numpy
+from modgap.decisions.metric import EUCLIDEAN, INNER_PRODUCT, as_metric
 from modgap.decisions.neighbors import nearest, nearest_candidates
 from modgap.errors import ArgumentError, DataError, ShapeError
 from modgap.robustness import integral as gaussian
@@ -16,7 +17,7 @@ from modgap.robustness.integral import candidate_win_probability, win_probabilit
 from modgap.robustness.noise import Gaussian
 from modgap.robustness.sampling import System, sample_decisions
 
-METRICS = ("euclidean", "ip")
+METRICS = (EUCLIDEAN, INNER_PRODUCT)
 
 #: The integral is good to 1e-5; the largest difference over the grids below is 1.1e-5, in two
 #: dimensions with two items.
@@ -107,10 +108,14 @@ class TestEuclidean:
         distances[0] = nearest_at + 2e-4
         gallery, query = items_at(distances, d, rng), np.zeros((1, d))
         targets = (0, 1, n - 1)  # the leader and others
-        sweep = win_probability(query, gallery, np.array([targets]), SIGMAS)[:, 0]
+        sweep = win_probability(query, gallery, np.array([targets]), SIGMAS, metric="euclidean")[
+            :, 0
+        ]
         for sigma in SIGMAS:
             expected = euclidean_oracle(distances, targets, d, sigma)
-            alone = win_probability(query, gallery, np.array([targets]), [sigma])[0, 0]
+            alone = win_probability(
+                query, gallery, np.array([targets]), [sigma], metric="euclidean"
+            )[0, 0]
             np.testing.assert_allclose(alone, expected, atol=CLOSE)
             np.testing.assert_allclose(sweep[SIGMAS.index(sigma)], expected, atol=CLOSE)
 
@@ -119,7 +124,9 @@ class TestEuclidean:
         # sqrt(d / 2) = 12 * 2^(k/2): the interpolation nodes of the panel fall together.
         distances = np.array([0.0, 0.1, 0.15, 0.3])
         gallery = items_at(distances, d, rng)
-        found = win_probability(np.zeros((1, d)), gallery, np.array([[0, 1, 2, 3]]), [0.02, 0.1])
+        found = win_probability(
+            np.zeros((1, d)), gallery, np.array([[0, 1, 2, 3]]), [0.02, 0.1], metric="euclidean"
+        )
         for sigma, values in zip((0.02, 0.1), found[:, 0], strict=True):
             expected = euclidean_oracle(distances, range(4), d, sigma)
             np.testing.assert_allclose(values, expected, atol=CLOSE)
@@ -137,7 +144,11 @@ class TestEuclidean:
             return (stats.norm.pdf((r - a) / sigma) + stats.norm.pdf((r + a) / sigma)) / sigma
 
         found = win_probability(
-            np.zeros((1, 1)), (signs * distances)[:, None], np.arange(4)[None], [sigma]
+            np.zeros((1, 1)),
+            (signs * distances)[:, None],
+            np.arange(4)[None],
+            [sigma],
+            metric="euclidean",
         )[0, 0]
         for target, own in enumerate(distances):
             others = np.delete(distances, target)
@@ -155,7 +166,9 @@ class TestEuclidean:
         d, sigma = 16, 0.1
         gallery = rng.normal(size=(6, d)) * 0.2
         queries = rng.normal(size=(8, d)) * np.geomspace(0.01, 20, 8)[:, None]
-        found = win_probability(queries, gallery, np.tile(np.arange(6), (8, 1)), [sigma])[0]
+        found = win_probability(
+            queries, gallery, np.tile(np.arange(6), (8, 1)), [sigma], metric="euclidean"
+        )[0]
         for y, row in zip(queries, found, strict=True):
             distances = np.linalg.norm(gallery - y, axis=1)
             expected = euclidean_oracle(distances, range(6), d, sigma)
@@ -229,7 +242,7 @@ class TestSampling:
         queries, candidates, decided = self.problem(d, c, metric, rng)
         exact = candidate_win_probability(queries, candidates, decided, [sigma], metric=metric)[0]
         sampled = sample_decisions(
-            [System(queries, candidates, metric)],
+            [System(queries, candidates, as_metric(metric))],
             [decided[:, None]],
             [Gaussian(sigma)],
             draws=self.draws,
@@ -384,7 +397,7 @@ class TestTargets:
     )
     def test_targets_that_are_none(self, targets, error, message, clouds):
         with pytest.raises(error, match=re.escape(message)):
-            win_probability(*clouds, targets, [0.1])
+            win_probability(*clouds, targets, [0.1], metric="euclidean")
 
 
 class TestExtremes:
@@ -464,12 +477,12 @@ class TestExtremes:
     def test_far_from_the_origin(self, clouds):
         queries, gallery = clouds
         decided = leaders(queries, gallery, "euclidean")
-        found = win_probability(queries, gallery, decided, [0.3])
-        moved = win_probability(queries + 1e4, gallery + 1e4, decided, [0.3])
+        found = win_probability(queries, gallery, decided, [0.3], metric="euclidean")
+        moved = win_probability(queries + 1e4, gallery + 1e4, decided, [0.3], metric="euclidean")
         # Entries keep 12 of their digits; squared norms of 3e10 must not enter.
         np.testing.assert_allclose(moved, found, atol=1e-8)
         every = np.tile(gallery + 1e4, (6, 1, 1))
-        moved = candidate_win_probability(queries + 1e4, every, decided, [0.3])
+        moved = candidate_win_probability(queries + 1e4, every, decided, [0.3], metric="euclidean")
         np.testing.assert_allclose(moved, found, atol=1e-8)
 
 
@@ -548,22 +561,22 @@ class TestErrors:
     )
     def test_levels(self, sigmas, message, clouds):
         with pytest.raises(ArgumentError, match=re.escape(message)):
-            win_probability(*clouds, np.zeros(6, int), sigmas)
+            win_probability(*clouds, np.zeros(6, int), sigmas, metric="euclidean")
 
     def test_a_number_is_one_level(self, clouds):
-        assert win_probability(*clouds, np.zeros(6, int), 0.1).shape == (1, 6)
+        assert win_probability(*clouds, np.zeros(6, int), 0.1, metric="euclidean").shape == (1, 6)
 
     def test_cosine_has_no_closed_form(self, clouds):
         with pytest.raises(
-            ArgumentError, match="`metric` must be one of euclidean, ip; got 'cosine'"
+            ArgumentError, match="`metric` cosine has no closed form under noise; sample it"
         ):
             win_probability(*clouds, np.zeros(6, int), [0.1], metric="cosine")
 
     def test_shapes(self, clouds, rng):
         queries, gallery = clouds
         with pytest.raises(ShapeError, match=r"\(6, 300\) and \(5, 3\)"):
-            win_probability(queries, gallery[:, :3], np.zeros(6, int), [0.1])
+            win_probability(queries, gallery[:, :3], np.zeros(6, int), [0.1], metric="euclidean")
         with pytest.raises(ShapeError, match=r"got \(5, 4, 300\) for 6 queries"):
             candidate_win_probability(
-                queries, rng.normal(size=(5, 4, 300)), np.zeros(6, int), [0.1]
+                queries, rng.normal(size=(5, 4, 300)), np.zeros(6, int), [0.1], metric="euclidean"
             )

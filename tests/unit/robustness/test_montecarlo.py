@@ -9,12 +9,13 @@ import pytest
 
 from modgap import closers
 from modgap._core.arrays import to_numpy
+from modgap.decisions.metric import COSINE, EUCLIDEAN, INNER_PRODUCT
 from modgap.robustness import sampling as montecarlo
 from modgap.robustness.noise import Gaussian, Uniform
 from modgap.robustness.outcomes import decide
 from modgap.robustness.sampling import System, sample_decisions
 
-METRICS = ("euclidean", "ip", "cosine")
+METRICS = (EUCLIDEAN, INNER_PRODUCT, COSINE)
 SIDES = ("gallery", "queries")
 M, N, D = 12, 6, 5
 
@@ -187,10 +188,12 @@ class TestSweeps:
 
     def test_widths_may_differ(self, clouds):
         queries, gallery = clouds
-        small = closers.fit("affine", queries, gallery, n_components=3, reduce=True)
+        small = closers.fit(
+            "affine", queries, gallery, n_components=3, reduce=True, metric="euclidean"
+        )
         systems = [
-            System(queries, gallery, "euclidean"),
-            System(small.apply_queries(queries), small.apply_gallery(gallery), "euclidean"),
+            System(queries, gallery, EUCLIDEAN),
+            System(small.apply_queries(queries), small.apply_gallery(gallery), EUCLIDEAN),
         ]
         noise = Gaussian(0.5)
         both = sample_decisions(systems, [every_item(M, N)] * 2, [noise], draws=5, seed=0)
@@ -199,7 +202,7 @@ class TestSweeps:
 
     def test_sizes_share_their_draws(self, clouds):
         # One draw at size s and at 2 s is one direction: at a huge size the signs decide alone.
-        system = System(*clouds, "ip")
+        system = System(*clouds, INNER_PRODUCT)
         row = sample_decisions(
             [system], [every_item(M, N)], [Gaussian(1e6), Gaussian(3e6)], draws=5, seed=0
         )[0]
@@ -211,7 +214,7 @@ class TestEdges:
         # Distances of order 3 at 300 from the origin: y.x - |x|^2 / 2 alone is off by .03 there.
         y = (rng.normal(size=(200, D)) + 300).astype(np.float32)
         x = (rng.normal(size=(40, D)) + 300).astype(np.float32)
-        system = System(y, x, "euclidean")
+        system = System(y, x, EUCLIDEAN)
         for side in SIDES:
             noise = Gaussian(1e-4, side=side)
             scores = naive(system, noise, 0, 0)
@@ -254,18 +257,18 @@ class TestEdges:
         assert (moved[:, first != np.arange(100)] > 0).any()
 
     def test_no_target_never_wins(self, clouds):
-        system = System(*clouds, "euclidean")
+        system = System(*clouds, EUCLIDEAN)
         targets = np.stack([decide(system), np.full(M, -1)], axis=1)
         found = sample_decisions([system], [targets], [Gaussian(0.2)], draws=3, seed=0)[0][0]
         np.testing.assert_array_equal(found.wins[:, 1], 0)
         assert found.wins[:, 0].mean() > 0.3
 
     def test_one_item(self, clouds):
-        system = System(clouds[0], clouds[1][:1], "euclidean")
+        system = System(clouds[0], clouds[1][:1], EUCLIDEAN)
         np.testing.assert_array_equal(sampled(system, Gaussian(5.0), draws=3).wins, 1)
 
     def test_seeds(self, clouds):
-        system, noise = System(*clouds, "euclidean"), Gaussian(1.0)
+        system, noise = System(*clouds, EUCLIDEAN), Gaussian(1.0)
         first, again, other = (sampled(system, noise, draws=9, seed=s).wins for s in (4, 4, 5))
         np.testing.assert_array_equal(first, again)
         assert (first != other).any()
@@ -274,7 +277,7 @@ class TestEdges:
         monkeypatch.setattr(montecarlo, "_SCORE_ELEMENTS", 4 * 3 * N)
         steps = []
         sample_decisions(
-            [System(*clouds, "ip")],
+            [System(*clouds, INNER_PRODUCT)],
             [every_item(M, N)],
             [Gaussian(0.1)],
             draws=5,
@@ -286,7 +289,7 @@ class TestEdges:
 
 class TestStandardError:
     def test_it_is_that_of_the_mean_over_draws(self, clouds):
-        found = sampled(System(*clouds, "euclidean"), Gaussian(1.0), draws=20)
+        found = sampled(System(*clouds, EUCLIDEAN), Gaussian(1.0), draws=20)
         assert found.draw_means.shape == (20,)
         expected = np.std(found.draw_means, ddof=1) / np.sqrt(20)
         assert found.stderr == pytest.approx(expected, rel=1e-12)
@@ -294,14 +297,14 @@ class TestStandardError:
         assert found.draw_means.mean() == pytest.approx(found.wins[:, 0].mean(), rel=1e-12)
 
     def test_one_draw_has_none(self, clouds):
-        assert np.isnan(sampled(System(*clouds, "euclidean"), Gaussian(1.0)).stderr)
+        assert np.isnan(sampled(System(*clouds, EUCLIDEAN), Gaussian(1.0)).stderr)
 
     def test_it_holds_the_correlation_that_one_noise_brings_to_all_queries(self, rng):
         # All queries nearly equal: one draw decides for all of them, and 100 draws are 100 facts,
         # not 10,000.
         y = np.ones((100, 3)) + 1e-3 * rng.normal(size=(100, 3))
         found = sample_decisions(
-            [System(y, np.eye(3), "ip")],
+            [System(y, np.eye(3), INNER_PRODUCT)],
             [np.zeros((100, 1), dtype=int)],
             [Gaussian(0.5)],
             draws=100,

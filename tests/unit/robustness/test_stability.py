@@ -9,14 +9,15 @@ import pytest
 
 from modgap import closers
 from modgap._core.arrays import to_numpy
+from modgap.decisions.metric import COSINE, EUCLIDEAN, INNER_PRODUCT, as_metric
 from modgap.decisions.neighbors import nearest
 from modgap.errors import ArgumentError, ClosureError, DataError, ShapeError
 from modgap.robustness.integral import win_probability
-from modgap.robustness.noise import Bins, Codec, Gaussian, Uniform
-from modgap.robustness.outcomes import Outcome, certified_radius, decide, outcomes, stability
+from modgap.robustness.noise import Bins, Codec, Gaussian, Sign, Uniform
+from modgap.robustness.outcomes import Outcome, decide, outcomes, stability
 from modgap.robustness.sampling import System, sample_decisions
 
-METRICS = ("euclidean", "ip", "cosine")
+METRICS = (EUCLIDEAN, INNER_PRODUCT, COSINE)
 M, N, D = 10, 5, 300
 
 quick = pytest.mark.parametrize("xp", ["numpy", "array_api_strict", "torch"], indirect=True)
@@ -68,7 +69,7 @@ class TestOneNoise:
     def test_other_random_noise_is_sampled(self, noise, metric, clouds, labels):
         queries, gallery = clouds
         outcome = stability(queries, gallery, noise, metric=metric, labels=labels, draws=40, seed=7)
-        system = System(queries, gallery, metric)
+        system = System(queries, gallery, as_metric(metric))
         decided = decide(system)
         targets = np.stack([decided, decided, labels], axis=1)
         sampled = sample_decisions([system], [targets], [noise], draws=40, seed=7)[0][0]
@@ -95,19 +96,19 @@ class TestOneNoise:
 
     def test_without_labels_there_is_no_accuracy(self, clouds):
         for noise in (Gaussian(0.1), Uniform(0.1), Bins(4)):
-            assert stability(*clouds, noise, draws=3).accuracy is None
+            assert stability(*clouds, noise, draws=3, metric="euclidean").accuracy is None
 
     def test_a_little_noise_keeps_all_decisions_and_much_keeps_one_in_n(self, clouds):
-        assert stability(*clouds, Gaussian(1e-9)).stability.min() > 1 - 1e-6
-        much = stability(*clouds, Gaussian(1e4)).stability
+        assert stability(*clouds, Gaussian(1e-9), metric="euclidean").stability.min() > 1 - 1e-6
+        much = stability(*clouds, Gaussian(1e4), metric="euclidean").stability
         np.testing.assert_allclose(much, 1 / N, atol=1e-3)
 
     @quick
     def test_on_every_library(self, to_xp, clouds, labels):
         y, x = (to_xp(cloud) for cloud in clouds)
         for noise in (Gaussian(0.4), Gaussian(0.4, side="queries"), Uniform(0.5), Bins(4)):
-            found = stability(y, x, noise, labels=to_xp(labels), draws=5)
-            expected = stability(*clouds, noise, labels=labels, draws=5)
+            found = stability(y, x, noise, labels=to_xp(labels), draws=5, metric="euclidean")
+            expected = stability(*clouds, noise, labels=labels, draws=5, metric="euclidean")
             for name in ("stability", "retention", "accuracy"):
                 values = getattr(found, name)
                 assert isinstance(values, np.ndarray)
@@ -137,7 +138,7 @@ class TestAfterClosing:
             queries, gallery, noise, metric=metric, closure=closure, labels=labels, draws=20
         )
         own = decide(System(y, x, metric))
-        before = decide(System(queries, gallery, metric))
+        before = decide(System(queries, gallery, as_metric(metric)))
         assert (own != before).any()
         targets = np.stack([own, before, labels], axis=1)
         sampled = sample_decisions([System(y, x, metric)], [targets], [noise], draws=20, seed=0)
@@ -147,22 +148,26 @@ class TestAfterClosing:
         np.testing.assert_array_equal(outcome.accuracy, wins[:, 2])
 
     @pytest.mark.parametrize("method", ["recenter", "orthogonal", "affine"])
-    def test_exact_closers_under_cosine_are_compared_by_distance(self, method, clouds):
+    def test_exact_closers_under_cosine_are_compared_by_inner_product(self, method, clouds):
         queries, gallery = clouds
         closure = closers.fit(method, queries, gallery, metric="cosine")
         outcome = stability(queries, gallery, Gaussian(0.05), metric="cosine", closure=closure)
         assert outcome.estimator == "exact"
         y, x = closure.apply_queries(queries), closure.apply_gallery(gallery)
         decided = nearest(queries, gallery, metric="cosine").indices[:, 0]
-        exact = win_probability(y, x, decided, [0.05])[0]
+        exact = win_probability(y, x, decided, [0.05], metric="ip")[0]
         np.testing.assert_allclose(outcome.stability, exact, atol=1e-12)
         np.testing.assert_array_equal(outcome.stability, outcome.retention)
 
     def test_moving_either_side_is_the_same_but_for_quantization(self, clouds):
         closures = [
-            closers.fit("orthogonal", *clouds, side=side) for side in ("gallery", "queries")
+            closers.fit("orthogonal", *clouds, side=side, metric="euclidean")
+            for side in ("gallery", "queries")
         ]
-        noisy = [stability(*clouds, Gaussian(0.3), closure=c).stability for c in closures]
+        noisy = [
+            stability(*clouds, Gaussian(0.3), closure=c, metric="euclidean").stability
+            for c in closures
+        ]
         np.testing.assert_allclose(*noisy, atol=1e-6)
         stored = [Bins(4).apply(c.apply_gallery(clouds[1])) for c in closures]
         steps = stored[0] - closures[0].apply_gallery(clouds[1])
@@ -174,12 +179,12 @@ class TestAfterClosing:
         with pytest.raises(
             ClosureError, match="fitted for metric 'ip' and is used under 'euclidea"
         ):
-            stability(*clouds, Gaussian(0.1), closure=closure)
+            stability(*clouds, Gaussian(0.1), closure=closure, metric="euclidean")
 
     def test_a_closure_of_another_width_is_refused(self, clouds):
-        closure = closers.fit("recenter", clouds[0][:, :7], clouds[1][:, :7])
+        closure = closers.fit("recenter", clouds[0][:, :7], clouds[1][:, :7], metric="euclidean")
         with pytest.raises(ClosureError, match=r"dimension 7; got rows of dimension 300"):
-            stability(*clouds, Gaussian(0.1), closure=closure)
+            stability(*clouds, Gaussian(0.1), closure=closure, metric="euclidean")
 
 
 class TestManySystems:
@@ -190,13 +195,16 @@ class TestManySystems:
         Gaussian(0.5),
         Uniform(0.4),
         Gaussian(0.1, side="queries"),
-        Codec("sign", side="both"),
+        Sign(side="both"),
     )
 
     def test_a_table_is_its_cells(self, clouds, labels):
         queries, gallery = clouds
-        before = decide(System(queries, gallery, "euclidean"))
-        fitted = [closers.fit(m, queries, gallery) for m in ("none", "affine", "center")]
+        before = decide(System(queries, gallery, EUCLIDEAN))
+        fitted = [
+            closers.fit(m, queries, gallery, metric="euclidean")
+            for m in ("none", "affine", "center")
+        ]
         systems = [
             System(c.apply_queries(queries), c.apply_gallery(gallery), c.comparison) for c in fitted
         ]
@@ -217,7 +225,14 @@ class TestManySystems:
                 assert isinstance(cell, Outcome)
                 assert cell.noise == noise
                 alone = stability(
-                    queries, gallery, noise, closure=closure, labels=labels, draws=6, seed=3
+                    queries,
+                    gallery,
+                    noise,
+                    closure=closure,
+                    labels=labels,
+                    draws=6,
+                    seed=3,
+                    metric="euclidean",
                 )
                 assert cell.estimator == alone.estimator
                 # A sweep shares the grid of its widest noise: 1e-5 at most.
@@ -227,7 +242,7 @@ class TestManySystems:
 
     def test_several_right_items_add_up(self, clouds):
         queries, gallery = clouds
-        system = System(queries, gallery, "euclidean")
+        system = System(queries, gallery, EUCLIDEAN)
         before = decide(system)
         right = np.tile([0, 3, -1], (M, 1))
         for noise in (Gaussian(0.4), Uniform(0.5), Bins(4)):
@@ -242,7 +257,7 @@ class TestManySystems:
     def test_each_query_may_have_its_own_candidates(self, metric, rng, clouds):
         queries = clouds[0]
         candidates = queries[:, None] + 0.3 * rng.normal(size=(M, 4, D))
-        system = System(queries, candidates, metric)
+        system = System(queries, candidates, as_metric(metric))
         before = decide(system)
         noises = [Gaussian(0.02), Uniform(0.02, side="queries"), Codec("float16")]
         table = outcomes([system], [before], before[:, None], noises, draws=10)[0]
@@ -259,7 +274,7 @@ class TestErrors:
     @pytest.mark.parametrize(
         ("options", "error", "message"),
         [
-            ({"metric": "l2"}, ArgumentError, "`metric` must be one of euclidean, ip, cosine"),
+            ({"metric": "l3"}, ArgumentError, "`metric` must be one of cosine, ip, euclidean"),
             ({"draws": 0}, ArgumentError, "`draws` must be at least 1; got 0"),
             ({"draws": 1.5}, ArgumentError, "`draws` must be an integer; got 1.5"),
             ({"seed": -1}, ArgumentError, "`seed` must be at least 0; got -1"),
@@ -277,188 +292,3 @@ class TestErrors:
     def test_options(self, options, error, message, clouds):
         with pytest.raises(error, match=re.escape(message)):
             stability(*clouds, Gaussian(0.1), **options)
-
-
-# --- Certificates ----------------------------------------------------------------------------------
-
-
-def decisions(queries, items, metric):
-    """Brute force; items of each query's own allowed."""
-    items = items if items.ndim == 3 else np.broadcast_to(items, (len(queries), *items.shape))
-    if metric == "euclidean":
-        return np.linalg.norm(items - queries[:, None], axis=2).argmin(axis=1)
-    if metric == "cosine":
-        items = unit(items)
-    return (items * queries[:, None]).sum(axis=2).argmax(axis=1)
-
-
-@pytest.fixture
-def small(rng):
-    return rng.normal(size=(60, 4)), rng.normal(size=(7, 4))
-
-
-class TestGalleryCertificate:
-    @pytest.mark.parametrize("metric", ["euclidean", "ip"])
-    def test_nothing_below_it_changes_a_decision_and_something_above_it_does(
-        self, metric, small, rng
-    ):
-        queries, gallery = small
-        radius = certified_radius(queries, gallery, metric=metric)
-        before = decisions(queries, gallery, metric)
-        rows = np.arange(len(queries))
-        if metric == "euclidean":
-            order = np.linalg.norm(gallery[None] - queries[:, None], axis=2).argsort(axis=1)
-        else:
-            order = (-queries @ gallery.T).argsort(axis=1)
-
-        def worst(size):
-            """The decision steps back and the runner-up comes closer, straight along the query."""
-            moved = np.tile(gallery, (len(queries), 1, 1))
-            for place, sign in ((0, 1.0), (1, -1.0)):
-                item = moved[rows, order[:, place]]
-                away = item - queries if metric == "euclidean" else -queries
-                moved[rows, order[:, place]] = item + sign * size[:, None] * unit(away)
-            return decisions(queries, moved, metric)
-
-        # Distances of order one in float64.
-        np.testing.assert_array_equal(worst(radius * (1 - 1e-9)), before)
-        assert (worst(radius * (1 + 1e-9)) != before).all()
-        for _ in range(200):  # and no random direction is worse
-            step = unit(rng.normal(size=(len(queries), *gallery.shape)))
-            moved = gallery + step * radius[:, None, None] * (1 - 1e-9)
-            np.testing.assert_array_equal(decisions(queries, moved, metric), before)
-
-    def test_formulas(self, small):
-        queries, gallery = small
-        distances = np.sort(np.linalg.norm(gallery[None] - queries[:, None], axis=2), axis=1)
-        found = certified_radius(queries, gallery)
-        np.testing.assert_allclose(found, (distances[:, 1] - distances[:, 0]) / 2, atol=1e-13)
-        scores = -np.sort(-queries @ gallery.T, axis=1)
-        expected = (scores[:, 0] - scores[:, 1]) / (2 * np.linalg.norm(queries, axis=1))
-        found = certified_radius(queries, gallery, metric="ip")
-        np.testing.assert_allclose(found, expected, atol=1e-13)
-
-    def test_ties_have_none(self, small):
-        queries, gallery = small
-        twice = np.concatenate([gallery, gallery])
-        for metric in ("euclidean", "ip"):
-            np.testing.assert_array_equal(certified_radius(queries, twice, metric=metric), 0)
-        nothing = certified_radius(np.zeros((1, 4)), gallery, metric="ip")
-        np.testing.assert_array_equal(nothing, 0)
-
-    def test_cosine_names_the_way_out(self, small):
-        message = 'no certificate under cosine; normalise the rows and use metric="euclidean"'
-        with pytest.raises(ArgumentError, match=message):
-            certified_radius(*small, metric="cosine")
-
-
-class TestQueryCertificate:
-    @pytest.mark.parametrize("metric", METRICS)
-    def test_nothing_below_it_changes_a_decision_and_something_above_it_does(
-        self, metric, small, rng
-    ):
-        queries, gallery = small
-        radius = certified_radius(queries, gallery, metric=metric, side="queries")
-        before = decisions(queries, gallery, metric)
-        items = unit(gallery) if metric == "cosine" else gallery
-        reached = np.zeros(len(queries), dtype=bool)
-        for i, y in enumerate(queries):
-            for j in range(len(items)):  # straight at the plane towards each other item
-                if j == before[i]:
-                    continue
-                towards = unit(items[j] - items[before[i]])
-                below = y + radius[i] * (1 - 1e-9) * towards
-                above = y + radius[i] * (1 + 1e-9) * towards
-                assert decisions(below[None], gallery, metric)[0] == before[i]
-                reached[i] |= decisions(above[None], gallery, metric)[0] != before[i]
-        assert reached.all()
-        for _ in range(200):
-            step = unit(rng.normal(size=queries.shape)) * radius[:, None] * (1 - 1e-9)
-            np.testing.assert_array_equal(decisions(queries + step, gallery, metric), before)
-
-    def test_copies_have_no_plane_between_them(self, small):
-        queries, gallery = small
-        for metric in METRICS:
-            once = certified_radius(queries, gallery, metric=metric, side="queries")
-            twice = certified_radius(
-                queries, np.concatenate([gallery, gallery]), metric=metric, side="queries"
-            )
-            np.testing.assert_allclose(twice, once, rtol=1e-12)
-        same = certified_radius(queries, np.tile(gallery[:1], (3, 1)), side="queries")
-        np.testing.assert_array_equal(same, np.inf)
-
-    def test_items_closer_than_rounding_have_no_certificate(self, small):
-        # Better none than a wrong one: their plane cannot be told from its neighbours.
-        queries, gallery = small
-        near = np.concatenate([gallery, gallery + 1e-9])
-        found = certified_radius(queries, near, side="queries")
-        np.testing.assert_array_equal(found, 0)
-
-    def test_a_query_on_a_plane_has_none(self):
-        gallery = np.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 9.0]])
-        found = certified_radius(np.array([[0.0, 0.5], [0.0, -2.0]]), gallery, side="queries")
-        np.testing.assert_array_equal(found, 0)
-
-    def test_far_from_the_origin(self, small):
-        queries, gallery = small
-        found = certified_radius(queries + 1e5, gallery + 1e5, side="queries")
-        expected = certified_radius(queries, gallery, side="queries")
-        # Entries of 1e5 keep 11 digits after the point.
-        np.testing.assert_allclose(found, expected, atol=1e-9)
-
-    def test_blocks(self, small, monkeypatch):
-        from modgap.robustness import outcomes as module
-
-        expected = certified_radius(*small, side="queries")
-        slices = module.block_slices
-        monkeypatch.setattr(
-            module, "block_slices", lambda rows, width: slices(rows, width, elements=3 * width)
-        )
-        found = certified_radius(*small, side="queries")
-        np.testing.assert_allclose(found, expected, rtol=1e-12)
-
-
-class TestCertificates:
-    @quick
-    @pytest.mark.parametrize("side", ["gallery", "queries"])
-    @pytest.mark.parametrize("metric", ["euclidean", "ip"])
-    def test_on_every_library(self, metric, side, to_xp, small):
-        y, x = (to_xp(cloud) for cloud in small)
-        found = certified_radius(y, x, metric=metric, side=side)
-        assert type(found) is type(y)
-        expected = certified_radius(*small, metric=metric, side=side)
-        np.testing.assert_allclose(host(found), expected, rtol=1e-10, atol=1e-13)
-
-    @pytest.mark.parametrize("side", ["gallery", "queries"])
-    def test_another_device(self, side, to_other_device, small):
-        y, x = (to_other_device(cloud) for cloud in small)
-        assert certified_radius(y, x, side=side).device == y.device
-        assert certified_radius(y, x[:1, :], side=side).device == y.device
-
-    @pytest.mark.parametrize("side", ["gallery", "queries"])
-    def test_one_item_cannot_be_overtaken(self, side, small):
-        found = certified_radius(small[0], small[1][:1], side=side)
-        np.testing.assert_array_equal(found, np.full(60, np.inf))
-
-    def test_no_noise_below_it_flips_a_real_decision(self, real_data):
-        images = real_data("caltech101_clip_vitb32", "images.npy")[:100].astype(np.float64)
-        texts = real_data("caltech101_clip_vitb32", "texts.npy")[3].astype(np.float64)
-        rng = np.random.default_rng(0)
-        for side in ("gallery", "queries"):
-            radius = certified_radius(images, texts, side=side)
-            before = decisions(images, texts, "euclidean")
-            assert (radius > 0).all()
-            step = unit(rng.normal(size=images.shape)) * radius[:, None] * (1 - 1e-9)
-            if side == "queries":
-                after = decisions(images + step, texts, "euclidean")
-            else:
-                after = decisions(images, texts[None] + step[:, None], "euclidean")
-            np.testing.assert_array_equal(after, before)
-
-    def test_options(self, small):
-        with pytest.raises(
-            ArgumentError, match="`side` must be one of gallery, queries; got 'both'"
-        ):
-            certified_radius(*small, side="both")
-        with pytest.raises(ShapeError, match=r"\(60, 4\) and \(7, 3\)"):
-            certified_radius(small[0], small[1][:, :3])

@@ -26,6 +26,8 @@ from modgap.errors import ArgumentError, DataError, ShapeError
 def check_array(x: Any, name: str, *, ndim: int | tuple[int, ...] | None) -> Array:
     """Return `x` as an array of floats with `ndim` axes (None: one or more); lists become NumPy's.
 
+    NumPy's come back in the byte order of the machine, longer floats than float64 as float64.
+
     Raises
     ------
     DataError
@@ -56,7 +58,13 @@ def check_array(x: Any, name: str, *, ndim: int | tuple[int, ...] | None) -> Arr
             f"`{name}` must hold floating-point embeddings; got {x.dtype}; "
             "convert it with its scale, for example to float32"
         )
-    return x
+    return _of_this_machine(x) if isinstance(x, np.ndarray) else x
+
+
+def _of_this_machine(x: np.ndarray) -> np.ndarray:
+    """Return floats in the machine's byte order and float64 at most: products know no others."""
+    dtype = np.dtype(np.float64) if x.dtype.itemsize > 8 else x.dtype.newbyteorder("=")
+    return x.astype(dtype, copy=False)
 
 
 def _is_real_floating(x: Array, xp: Any) -> bool:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import Progress
     from rich.table import Table
 
 #: Set by ``modgap --quiet``.
@@ -18,8 +19,6 @@ QUIET: ContextVar[bool] = ContextVar("quiet", default=False)
 
 #: Tables are laid out for this many columns; narrower terminals wrap lines themselves.
 LEAST_WIDTH = 80
-
-Advance = Callable[[int], None]
 
 
 def console() -> Console:
@@ -120,35 +119,61 @@ def figure(value: Any) -> str:
     return f"{number:.1e}" if 0 < abs(number) < 0.0005 else f"{number:.3f}"
 
 
+class Job:
+    """Work that is under way: call it with what was just done, or name the stage that begins.
+
+    This one draws nothing; `progress` yields one that does where somebody can see it.
+    """
+
+    def __call__(self, done: int) -> None:
+        """Add to the work that is done."""
+
+    def stage(self, text: str, *, total: int | None = None) -> None:
+        """Begin another stage, from nothing done, of `total` if that is known."""
+
+
+class _DrawnJob(Job):
+    def __init__(self, bar: Progress, text: str, total: int | None) -> None:
+        self._bar = bar
+        self._task = bar.add_task(text, total=total)
+
+    def __call__(self, done: int) -> None:
+        self._bar.advance(self._task, done)
+
+    def stage(self, text: str, *, total: int | None = None) -> None:
+        self._bar.reset(self._task, description=text, total=total)
+
+
 @contextmanager
 def progress(
     text: str, *, total: int | None = None, unit: str = "rows", shown: bool = True
-) -> Iterator[Advance]:
-    """Yield a function to call with the work just done; draws a bar on a terminal's stderr.
+) -> Iterator[Job]:
+    """Yield the job to tell of the work done; draws a bar on a terminal's stderr.
+
+    The bar shows the stage, the share that is done, and the time that has passed and is left.
 
     Parameters
     ----------
     text : str
         What is being done.
     total : int, optional
-        How much work there is; without it the bar only moves.
+        How much work there is; without it the bar only moves, and counts.
     unit : str
         What is counted.
     shown : bool
         False for ``--json``.
     """
     if not shown or QUIET.get() or not sys.stderr.isatty():
-        yield lambda done: None
+        yield Job()
         return
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+    from rich.progress import TimeElapsedColumn as Passed
     from rich.progress import TimeRemainingColumn as Left
 
     out = Console(stderr=True, markup=False, highlight=False)
     counted = TextColumn("{task.completed:,.0f} " + unit)
-    columns = [TextColumn("{task.description}"), BarColumn(), counted, TimeElapsedColumn()]
-    if total is not None:
-        columns.append(Left())
+    share = TaskProgressColumn(show_speed=True)  # the speed where no share is known
+    columns = [TextColumn("{task.description}"), BarColumn(), share, counted, Passed(), Left()]
     with Progress(*columns, console=out, transient=True) as bar:
-        job = bar.add_task(text, total=total)
-        yield lambda done: bar.advance(job, done)
+        yield _DrawnJob(bar, text, total)

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from modgap._core.moments import Moments
-    from modgap.cli._console import Advance
+    from modgap.cli._console import Job
     from modgap.decisions.metric import Metric
     from modgap.io import Source
 
@@ -48,7 +48,7 @@ def _counted(message: str, start: int, name: str, source: Source) -> str:
 
 
 def moments_of(
-    source: Source, name: str, *, metric: Metric, precision: str, advance: Advance
+    source: Source, name: str, *, metric: Metric, precision: str, advance: Job
 ) -> Moments:
     """Return the moments of a source, of its rows at unit length under cosine."""
     from modgap._core.moments import Moments

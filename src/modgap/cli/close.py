@@ -18,6 +18,7 @@ from modgap.cli._inputs import (
 )
 
 if TYPE_CHECKING:
+    from modgap.cli._console import Job
     from modgap.closers.closure import Closure
     from modgap.io import Source
 
@@ -34,7 +35,8 @@ def close(
             "--method",
             metavar="M",
             help=f"One of {METHOD_NAMES}. none, recenter, orthogonal, affine and scaled keep every "
-            "noise-free answer, the latter three with all components.",
+            "noise-free answer, the latter three with all components. A comparison of the mapped rows "
+            "may follow, as in affine:euclidean.",
         ),
     ] = "affine",
     metric: MetricOption = "cosine",
@@ -102,7 +104,7 @@ def close(
         "n_components": parse_components(n_components),
         "side": side,
         "reduce": reduce,
-        **({} if scale is None else {"scale": scale}),
+        "scale": scale,
     }
     closure = _fit(method, queries, gallery, template, pool, options, shown=not json)
     closure.save(target)
@@ -139,25 +141,28 @@ def _fit(
 ) -> Closure:
     from dataclasses import replace
 
-    from modgap._core.checks import check_choice
     from modgap.cli._console import progress
     from modgap.cli._task import check_template
-    from modgap.closers import METHODS
+    from modgap.closers import METHODS, method_and_comparison
+    from modgap.closers._setting import check_taken
     from modgap.errors import ArgumentError
     from modgap.io import open_source
 
-    check_choice(method, "--method", tuple(METHODS))
+    name, _ = method_and_comparison(method)
+    check_taken(METHODS[name], **{key: options[key] for key in options if key != "metric"})
     left, right = open_source(queries), open_source(gallery)
     _check_sources(left, right)
     if pool and template is not None:
         raise ArgumentError("`--pool` and `--template` exclude each other; give one of them")
+    if pool and len(right.shape) != 3:
+        raise ArgumentError(
+            "`--pool` takes the rows of a gallery of shape (t, n, d) as one; "
+            f"`{gallery}` has shape {right.shape}, leave it out"
+        )
     check_template(right.shape, gallery, template)
-    if "scale" in options and "scale" not in METHODS[method].takes:
-        raise ArgumentError(f"`{method}` has no option `scale`; leave it out, or use scaled")
-    total = left.rows + right.rows
-    if METHODS[method].needs == "moments" and len(right.shape) == 2:
-        with progress("reading", total=total, shown=shown) as advance:
-            closure = _fit_streams(method, left, right, options, advance)
+    if METHODS[name].needs == "moments" and len(right.shape) == 2:
+        with progress("reading queries", total=left.rows, shown=shown) as job:
+            closure = _fit_streams(method, left, right, options, job)
     else:
         with progress("fitting", unit="", shown=shown):
             closure = _fit_rows(method, left, right, gallery, template, pool, options)
@@ -186,15 +191,17 @@ def _check_sources(left: Source, right: Source) -> None:
 
 
 def _fit_streams(
-    method: str, left: Source, right: Source, options: dict[str, Any], advance: Any
+    method: str, left: Source, right: Source, options: dict[str, Any], job: Job
 ) -> Closure:
     from modgap import closers
     from modgap.cli._stream import moments_of
 
     metric = options["metric"]
     precise = "float64" if method == "erase" else "input"
-    ours = moments_of(left, "queries", metric=metric, precision=precise, advance=advance)
-    theirs = moments_of(right, "gallery", metric=metric, precision="float64", advance=advance)
+    ours = moments_of(left, "queries", metric=metric, precision=precise, advance=job)
+    job.stage("reading gallery", total=right.rows)
+    theirs = moments_of(right, "gallery", metric=metric, precision="float64", advance=job)
+    job.stage("fitting")
     return closers.fit_moments(method, ours, theirs, **options)
 
 

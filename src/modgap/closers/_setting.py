@@ -68,20 +68,15 @@ def checked_setting(
     compare: str | None = None,
 ) -> Setting:
     """Return the options of a method, those that it does not take refused."""
-    given = {
-        "alpha": alpha,
-        "n_components": n_components,
-        "side": side,
-        "reduce": reduce or None,
-        "scale": scale,
-        "compare": compare,
-    }
-    for name, value in given.items():
-        if value is not None and name not in known.takes:
-            takers = [m.name for m in METHODS.values() if name in m.takes]
-            raise ArgumentError(
-                f"`{known.name}` has no option `{name}`; leave it out, or use {' or '.join(takers)}"
-            )
+    check_taken(
+        known,
+        alpha=alpha,
+        n_components=n_components,
+        side=side,
+        reduce=reduce,
+        scale=scale,
+        compare=compare,
+    )
     comparison = _comparison(known, stats.metric, compare)
     sides = ("gallery", "queries")
     return Setting(
@@ -95,6 +90,16 @@ def checked_setting(
         else check_number(scale, "scale", low=0.0, open_low=True),
         compare=comparison,
     )
+
+
+def check_taken(known: Method, **options: Any) -> None:
+    """Raise an ArgumentError for an option that is given (not None, not False) and not taken."""
+    for name, value in options.items():
+        if value is not None and value is not False and name not in known.takes:
+            takers = [m.name for m in METHODS.values() if name in m.takes]
+            raise ArgumentError(
+                f"`{known.name}` has no option `{name}`; leave it out, or use {' or '.join(takers)}"
+            )
 
 
 def _comparison(known: Method, metric: Metric, compare: str | None) -> Metric:

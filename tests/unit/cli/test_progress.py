@@ -17,20 +17,33 @@ class Terminal(io.StringIO):
 
 
 @pytest.fixture
-def terminal(monkeypatch):
-    stream = Terminal()
-    monkeypatch.setattr(sys, "stderr", stream)
+def drawn(monkeypatch):
+    """A function that does work under a bar and returns what was drawn.
+
+    stderr is changed in the test itself, since pytest puts its own in place after the fixtures.
+    """
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "120")
-    return lambda: re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", stream.getvalue())
+
+    def call(work, stream=None, **options):
+        stream = Terminal() if stream is None else stream
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "stderr", stream)
+            with progress("reading", **options) as job:
+                work(job)
+        return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", stream.getvalue())
+
+    return call
 
 
-def test_a_bar_shows_stage_share_and_time(terminal):
-    with progress("reading", total=200) as job:
-        job(50)
-        job.stage("fitting", total=10)
-        job(10)
-    lines = re.split(r"[\r\n]+", terminal())
+def two_stages(job):
+    job(50)
+    job.stage("fitting", total=10)
+    job(10)
+
+
+def test_a_bar_shows_stage_share_and_time(drawn):
+    lines = re.split(r"[\r\n]+", drawn(two_stages, total=200))
     last = next(line for line in reversed(lines) if line.strip())
     assert last.startswith("fitting")
     assert "100%" in last
@@ -38,23 +51,17 @@ def test_a_bar_shows_stage_share_and_time(terminal):
     assert len(re.findall(r"\d:\d\d:\d\d", last)) == 2  # passed and left
 
 
-def test_work_of_unknown_length_is_counted(terminal):
-    with progress("evaluating", unit="draws") as job:
-        job(1234)
-    assert "1,234 draws" in terminal()
-    assert "%" not in terminal()
+def test_work_of_unknown_length_is_counted(drawn):
+    text = drawn(lambda job: job(1234), unit="draws")
+    assert "1,234 draws" in text
+    assert "%" not in text
 
 
-@pytest.mark.parametrize("why", ["json", "quiet", "pipe"])
-def test_nothing_is_drawn_where_nobody_looks(terminal, monkeypatch, why):
-    if why == "pipe":
-        monkeypatch.setattr(sys, "stderr", io.StringIO())
-    token = QUIET.set(why == "quiet")
+def test_nothing_is_drawn_where_nobody_looks(drawn):
+    assert drawn(two_stages, total=2, shown=False) == ""
+    assert drawn(two_stages, io.StringIO(), total=2) == ""
+    token = QUIET.set(True)
     try:
-        with progress("reading", total=2, shown=why != "json") as job:
-            job(2)
-            job.stage("fitting")
+        assert drawn(two_stages, total=2) == ""
     finally:
         QUIET.reset(token)
-    assert terminal() == ""
-    assert sys.stderr.getvalue() == ""

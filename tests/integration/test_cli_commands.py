@@ -1,8 +1,13 @@
 """The other commands, the help, and what starting costs."""
 
+import csv
+import hashlib
+import html
+import io
 import json
 import os
 import runpy
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -117,13 +122,37 @@ def test_a_report_of_own_files(modgap, tmp_path):
     out = tmp_path / "page.html"
     printed = modgap(
         "report", tmp_path / "images.npy", tmp_path / "texts.npy",
-        "--labels", tmp_path / "labels.npy", "--methods", "none,affine", "--alphas", "0,1",
-        "--noise", "gaussian:0.022", "--out", out,
+        "--labels", tmp_path / "labels.npy", "--methods", "center", "--alphas", "0,1",
+        "--noise", "gaussian:0.022", "--title", "Our images", "--out", out,
     )  # fmt: skip
-    lines = printed.splitlines()
-    assert lines[-1] == f"Report: {out}"
-    assert 1 <= len(lines) - 1 <= 3
-    assert "<html" in out.read_text(encoding="utf-8")
+    verdict, *command, last = printed.splitlines()
+    assert last == f"Report: {out}"
+    assert verdict.endswith(".")
+    page = out.read_text(encoding="utf-8")
+    assert "<h1>Our images</h1>" in page
+    assert all(line.strip() in html.unescape(page) for line in command)
+    own = html.unescape(page).split("modgap report ")[1].split("</pre>")[0]
+    given = {"--labels", str(tmp_path / "labels.npy"), "--title", "Our images", "--alphas", "0,1"}
+    assert given <= set(shlex.split(own))
+    assert hashlib.sha256((tmp_path / "images.npy").read_bytes()).hexdigest() in page
+
+
+def test_a_report_as_csv(modgap, tmp_path):
+    words = (
+        "report",
+        "--methods",
+        "center",
+        "--noise",
+        "int8",
+        "--out",
+        tmp_path / "p.html",
+        "--csv",
+    )
+    rows = list(csv.DictReader(io.StringIO(modgap(*words))))
+    labels = [row["label"] for row in rows]
+    assert labels[0] == "none"
+    assert labels[-1] == "center"
+    assert {row["noise"] for row in rows} == {"int8"}
 
 
 def test_a_report_of_names_that_no_encoding_holds(modgap, tmp_path):

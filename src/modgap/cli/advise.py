@@ -59,7 +59,7 @@ def advise(
     with progress("looking", unit="", shown=not json):
         found = advice.advise(task, noises, answers=wanted, draws=draws, seed=seed)
     command = fill_in(found.command, {"QUERIES": queries, "GALLERY": gallery})
-    command += _rest(task, inputs, found.method)
+    command += rest_of_command(task, inputs, found.method)
     if json:
         print_json({**found.to_dict(), "command": command})
         return
@@ -68,7 +68,7 @@ def advise(
     say_command(command)
 
 
-def _rest(task: Task, inputs: TaskInputs, method: str) -> str:
+def rest_of_command(task: Task, inputs: TaskInputs, method: str) -> str:
     """Return what the next command needs besides queries and gallery."""
     if method == "none":  # a report: the same task again
         words = inputs.words()

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from modgap.cli._inputs import (
+    METHOD_NAMES,
     AlphasOption,
-    DrawsOption,
+    CsvOption,
     JsonOption,
-    MethodsOption,
-    NoiseOption,
     SeedOption,
 )
 from modgap.cli._task import TaskInputs, takes_task_inputs
@@ -19,6 +19,9 @@ from modgap.cli._task import TaskInputs, takes_task_inputs
 if TYPE_CHECKING:
     from modgap.closers.closure import Closure
     from modgap.evaluation.tasks import Task
+
+#: Options that name a file to be read, beside queries and gallery.
+_FILES = ("labels", "owners", "answers", "companions", "partners", "classes", "templates")
 
 
 @takes_task_inputs
@@ -31,77 +34,141 @@ def report(
         typer.Argument(metavar="[GALLERY]", help="What is searched, (n, d) or (t, n, d)."),
     ] = None,
     *,
+    context: typer.Context,
     inputs: TaskInputs,
-    methods: MethodsOption = None,
+    title: Annotated[
+        str | None, typer.Option("--title", metavar="TEXT", help="Headline of the page.")
+    ] = None,
+    names: Annotated[
+        str | None,
+        typer.Option("--names", metavar="A,B", help="What queries and items are: image,text."),
+    ] = None,
+    methods: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--methods",
+            metavar="M,M,...",
+            help="Closers to measure beside the candidates of the advice; separated by commas, or "
+            f"repeat the option. Names: {METHOD_NAMES}.  [default: mean-shift,center,standardize]",
+        ),
+    ] = None,
     alphas: AlphasOption = None,
-    noise: NoiseOption = None,
-    draws: DrawsOption = 100,
+    noise: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--noise",
+            metavar="NOISE",
+            help="As `modgap evaluate` takes it; repeat for several.  "
+            "[default: gaussian:0.022, gaussian:0.04 and bins:16]",
+        ),
+    ] = None,
+    draws: Annotated[
+        int | None,
+        typer.Option(
+            "--draws",
+            metavar="N",
+            help="Draws for noise that has to be sampled.  [default: 100, fewer for large tasks]",
+        ),
+    ] = None,
     seed: SeedOption = 0,
+    max_points: Annotated[
+        int,
+        typer.Option("--max-points", metavar="N", help="Most points of each cloud in a picture."),
+    ] = 600,
     out: Annotated[
         str, typer.Option("--out", metavar="FILE", help="The page to write, .html.")
     ] = "report.html",
+    open_page: Annotated[
+        bool, typer.Option("--open", help="Open the page in the browser.")
+    ] = False,
     json: JsonOption = False,
+    csv: CsvOption = False,
 ) -> None:
-    """Write one page: the gap, closed, and what that does.
+    """Write one page: what the gap costs, what closing it does and does not, and what to do.
 
-    The page measures the gap, closes it in several ways, and shows what that does to the answers,
-    clean and under noise, with advice for these embeddings.
+    Every sensible closer and what users do instead are measured on these embeddings under the noise;
+    the page says which one the advice is, and shows its picture, what survives before and after, ten
+    answers by name, when not to, and the command to run. Large inputs are measured on a random
+    sample, and the page says so.
 
     Without arguments it reports on the sample that ships with modgap: images and class texts of
     CIFAR-10 from a small dual encoder. The page is one file and needs no network.
 
     Examples
     --------
-      modgap report
-      modgap report images.npy texts.npy --labels labels.npy --out clip.html
-      modgap report images.npy captions.npy --paired --noise int8
+      modgap report --open
+      modgap report images.npy texts.npy --labels labels.npy --names image,text --out clip.html
+      modgap report images.npy captions.npy --paired --noise int8 --title "Our captions"
     """
     from modgap import report as report_module
-    from modgap.cli._console import print_json, progress, say
-    from modgap.cli._inputs import (
-        check_out,
-        parse_alphas,
-        parse_methods,
-        parse_noises,
-    )
+    from modgap.cli._console import print_csv, print_json, progress, say, say_command
+    from modgap.cli._inputs import check_out, parse_alphas, parse_methods, parse_noises
     from modgap.errors import ArgumentError
     from modgap.io._guard import shown
 
     if (queries is None) != (gallery is None):
         raise ArgumentError("give both QUERIES and GALLERY, or neither for the sample")
+    if json and csv:
+        raise ArgumentError("`--json` and `--csv` both print to stdout; give one of them")
+    files = {name: getattr(inputs, name) for name in _FILES}
+    files = {"queries": queries, "gallery": gallery, **files}
     target = check_out(out, suffixes=(".html", ".htm"))
-    settings: dict[str, Any] = {}
+    settings: dict[str, Any] = {"names": _pair(names)}
     if methods is not None:
         settings["methods"] = _names(parse_methods(methods))
     if alphas is not None:
         settings["alphas"] = parse_alphas(alphas)
     if noise is not None:
         settings["noises"] = parse_noises(noise)
-    names: list[str] | None
+    classes: list[str] | None
     if queries is None or gallery is None:
         _refuse(inputs)
-        task, title, names = _sample(inputs)
+        task, classes = _sample(inputs)
+        title = title or "The sample: CIFAR-10 and a small dual encoder"
+        settings["names"] = settings["names"] or ("image", "text")
     else:
-        title, names = f"{shown(queries)} against {shown(gallery)}", inputs.class_names()
+        classes = inputs.class_names()
         task = inputs.load(queries, gallery)
-    printable = None if names is None else [shown(name) for name in names]
-    with progress("reporting", unit="draws", shown=not json) as advance:
+    settings["names"] = settings["names"] or ("queries", "gallery")
+    with progress("reporting", unit="draws", shown=not (json or csv)) as advance:
         summary = report_module.summarize(
             task,
-            title=title,
-            classes=printable,
+            title=None if title is None else shown(title),
+            classes=None if classes is None else [shown(name) for name in classes],
             draws=draws,
             seed=seed,
+            max_points=max_points,
             progress=advance,
             **settings,
         )
+        summary |= _provenance(context, summary, task, inputs, files)
         written = report_module.write_report(summary, target)
     if json:
         print_json(summary)
-        return
-    for sentence in summary["headline"][:3]:
-        say(f"* {sentence}")
-    say(f"Report: {written}")
+    elif csv:
+        print_csv(report_module.table(summary))
+    else:
+        say(summary["verdict"])
+        if summary["advice"]["method"] != "none":
+            say_command(summary["advice"]["command"])
+        say(f"Report: {written}")
+    if open_page:
+        typer.launch(written.resolve().as_uri())
+
+
+def _pair(names: str | None) -> tuple[str, str] | None:
+    """Return the two names, or None where none were given."""
+    from modgap.errors import ArgumentError
+    from modgap.io._guard import shown
+
+    if names is None:
+        return None
+    parts = [shown(part.strip()) for part in names.split(",")]
+    if len(parts) != 2 or not all(parts) or parts[0] == parts[1]:
+        raise ArgumentError(
+            f"`--names` must hold two different names, as in image,text; got {names!r}"
+        )
+    return parts[0], parts[1]
 
 
 def _names(methods: list[str | Closure]) -> list[str]:
@@ -117,6 +184,72 @@ def _names(methods: list[str | Closure]) -> list[str]:
     return names
 
 
+def _provenance(
+    context: typer.Context,
+    summary: dict[str, Any],
+    task: Task,
+    inputs: TaskInputs,
+    files: dict[str, str | None],
+) -> dict[str, Any]:
+    """Return what only the command line knows: input files, and commands with the caller's paths."""
+    from modgap.cli._inputs import fill_in
+    from modgap.cli.advise import rest_of_command
+
+    advice = dict(summary["advice"])
+    if files["queries"] is not None and advice["method"] != "none":
+        paths = {"QUERIES": files["queries"], "GALLERY": files["gallery"]}
+        command = fill_in(advice["command"], paths)
+        advice["command"] = _printable(command + rest_of_command(task, inputs, advice["method"]))
+    return {
+        "advice": advice,
+        "inputs": [
+            {"what": name, "file": _printable(spec), "sha256": _hash(spec)}
+            for name, spec in files.items()
+            if spec is not None
+        ],
+        "words": _printable(_line(context)),
+    }
+
+
+def _printable(text: str) -> str:
+    """Return text with what no page can hold escaped; never cut, since commands are to be run."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def _line(context: typer.Context) -> str:
+    """Return the command line that gives these figures again."""
+    import shlex
+
+    words = ["modgap", "report"]
+    for part in context.command.params:
+        name = str(part.name)
+        source = context.get_parameter_source(name)
+        if source is None or source.name != "COMMANDLINE" or name in ("open_page", "json", "csv"):
+            continue
+        value = context.params[name]
+        if part.param_type_name == "argument":
+            words.append(str(value))
+        elif value is True:
+            words.append(part.opts[0])
+        else:
+            values = value if isinstance(value, list | tuple) else [value]
+            words += [word for one in values for word in (part.opts[0], str(one))]
+    return shlex.join(words)
+
+
+def _hash(spec: str) -> str | None:
+    """Return the SHA-256 of a file; None for a folder of shards."""
+    import hashlib
+
+    from modgap.io import parse_spec
+
+    path = Path(parse_spec(spec)[0])
+    if not path.is_file():
+        return None
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def _refuse(inputs: TaskInputs) -> None:
     """Raise an ArgumentError for inputs that come without QUERIES and GALLERY."""
     from modgap.errors import ArgumentError
@@ -128,9 +261,8 @@ def _refuse(inputs: TaskInputs) -> None:
         )
 
 
-def _sample(inputs: TaskInputs) -> tuple[Task, str, list[str]]:
+def _sample(inputs: TaskInputs) -> tuple[Task, list[str]]:
     from modgap.samples import load_sample
 
     sample = load_sample()
-    task = sample.task(template=inputs.template or 0, metric=inputs.metric)
-    return task, "The sample: CIFAR-10 and a small dual encoder", sample.classes
+    return sample.task(template=inputs.template or 0, metric=inputs.metric), sample.classes

@@ -29,6 +29,8 @@ from modgap.measures.gap import Gap
 from modgap.robustness.noise import Noise
 from modgap.robustness.outcomes import decide, outcomes
 
+#: Rows of each cloud that figures over pairs of rows look at.
+MEASURED_ROWS = 1000
 #: Where more answers than this change among ties, nothing can be promised: the data are all ties.
 _MANY_TIES = 0.01
 #: Elements of mapped galleries that may be held at once: 512 MiB of float32.
@@ -126,7 +128,7 @@ class Ground:
     @cached_property
     def gap(self) -> GapFigures:
         """Figures of the gap before closing."""
-        measured = self.measured()
+        measured = self.measured
         ratio = None if measured is None else measured.gap_variance_ratio
         return GapFigures(
             problem=self.problem.name,
@@ -138,8 +140,9 @@ class Ground:
             rank=self.statistics.axes.rank,
         )
 
-    def measured(self, **options: Any) -> Gap | None:
-        """Return the gap of unit rows, from these statistics where they are of such; see `Gap`.
+    @cached_property
+    def measured(self) -> Gap | None:
+        """The gap of unit rows, from these statistics where they are of such; see `Gap`.
 
         None where a row has no direction. Where only some of the queries are looked at, the gallery
         as a whole pairs with none of them.
@@ -149,7 +152,9 @@ class Ground:
         moments = None
         if self.metric.needs_directions:
             moments = (self.statistics.queries, self.statistics.gallery)
-        return _defined(lambda: Gap(queries, gallery, paired=whole, moments=moments, **options))
+        return _defined(
+            lambda: Gap(queries, gallery, paired=whole, moments=moments, sample=MEASURED_ROWS)
+        )
 
     def _relative(self, measured: Gap) -> float | None:
         if measured.paired or not self.problem.paired:

@@ -97,6 +97,11 @@ class Survey:
         """What was measured."""
         return self.evaluator.task
 
+    @property
+    def sampled(self) -> bool:
+        """Whether that is a part of the task's rows."""
+        return self.drawn.describe() != self.task.describe()
+
 
 @dataclass(frozen=True)
 class Advice:
@@ -253,7 +258,7 @@ def advise_on(found: Survey, asked: tuple[Noise, ...] | None = None) -> Advice:
         "dimension": counts["dimension"],
         "queries": counts["queries"],
         "items": counts["gallery"],
-        "sampled": drawn is not found.task.first(),
+        "sampled": found.sampled,
         "closers": [vars(c) for c in candidates],
     }
     return Advice(chosen.label, _options(chosen), text, _command(found.task, chosen), evidence)

@@ -4,6 +4,6 @@ README.md beside this file explains the design.
 """
 
 from modgap.report.render import write_report
-from modgap.report.summarize import summarize
+from modgap.report.summarize import summarize, table
 
-__all__ = ["summarize", "write_report"]
+__all__ = ["summarize", "table", "write_report"]

@@ -7,40 +7,57 @@ from itertools import count
 from typing import Any
 
 from modgap.charts import theme
-from modgap.report.headline import said
+from modgap.report.words import said
 
-__all__ = ["cloud_panels", "fresh_ids", "sweep_chart", "template_chart"]
+__all__ = [
+    "cloud_panels",
+    "fresh_ids",
+    "moves_chart",
+    "noise_chart",
+    "sweep_chart",
+    "template_chart",
+]
 
 _SIDES = ("queries", "gallery")
+_WIDTH = 300
 _numbers = count(1)
 
 
-def cloud_panels(clouds: dict[str, Any]) -> list[dict[str, str]]:
+def cloud_panels(clouds: dict[str, Any], sides: dict[str, str], after: str) -> list[dict[str, str]]:
     """Return one panel before closing and one after, on the same scales."""
-    pictures = [("before", "Before closing"), ("after", f"After closing ({clouds.get('method')})")]
-    pictures = [(key, title) for key, title in pictures if clouds[key] is not None]
+    pictures = (("before", "Before closing"), ("after", after))
     spans = [_span([p for key, _ in pictures for side in _SIDES for p in clouds[key][side]], axis)
              for axis in (0, 1)]  # fmt: skip
     return [
-        {"svg": _svg(_cloud(clouds[key], title, spans)), "title": title} for key, title in pictures
+        {"svg": _svg(_cloud(clouds[key], sides, title, spans)), "title": title}
+        for key, title in pictures
     ]
 
 
-def _cloud(points: dict[str, list[list[float]]], title: str, spans: list[list[float]]) -> Any:
+def _cloud(
+    points: dict[str, list[list[float]]],
+    sides: dict[str, str],
+    title: str,
+    spans: list[list[float]],
+) -> Any:
     alt = theme.altair()
     veil = 1.0 if len(points["gallery"]) < 100 else 0.45
     looks = {"queries": {"size": 16, "opacity": 0.45}, "gallery": {"size": 60, "opacity": veil}}
+    names = {side: _side(sides, side) for side in _SIDES}
     rows = [
-        {"x": x, "y": y, "side": side, **looks[side]} for side in _SIDES for x, y in points[side]
+        {"x": x, "y": y, "side": names[side], **looks[side]}
+        for side in _SIDES
+        for x, y in points[side]
     ]
-    colors = alt.Scale(domain=list(_SIDES), range=[theme.QUERIES, theme.GALLERY])
-    shapes = alt.Scale(domain=list(_SIDES), range=["circle", "diamond"])
+    domain = list(names.values())
+    colors = alt.Scale(domain=domain, range=[theme.QUERIES, theme.GALLERY])
+    shapes = alt.Scale(domain=domain, range=["circle", "diamond"])
     return (
         alt.Chart(theme.table(rows), title=title)
         .mark_point(filled=True, strokeWidth=0.6)
         .encode(
             x=alt.X("x:Q", title="along the gap", scale=alt.Scale(domain=spans[0], nice=False)),
-            y=alt.Y("y:Q", title="first principal axis", scale=alt.Scale(domain=spans[1])),
+            y=alt.Y("y:Q", title="across it", scale=alt.Scale(domain=spans[1])),
             color=alt.Color("side:N", title=None, scale=colors),
             shape=alt.Shape("side:N", title=None, scale=shapes),
             # Of fields of their own: without a legend on `side` they would take away the others'.
@@ -51,6 +68,11 @@ def _cloud(points: dict[str, list[list[float]]], title: str, spans: list[list[fl
     )
 
 
+def _side(sides: dict[str, str], side: str) -> str:
+    role = {"queries": "queries", "gallery": "items"}[side]
+    return role if sides[side] in (side, role) else f"{sides[side]} ({role})"
+
+
 def _span(points: list[list[float]], axis: int) -> list[float]:
     values = [point[axis] for point in points]
     low, high = min(values), max(values)
@@ -58,102 +80,129 @@ def _span(points: list[list[float]], axis: int) -> list[float]:
     return [low - pad, high + pad]
 
 
-def sweep_chart(sweep: dict[str, Any]) -> str | None:
-    """Return stability and clean accuracy against alpha, after the paper's figure 8."""
-    if not sweep["lines"]:
-        return None
-    alt = theme.altair()
-    steady = "clean accuracy" if sweep["clean_accuracy"][0] is not None else "agreement"
-    values = sweep["clean_accuracy"] if steady == "clean accuracy" else sweep["agreement"]
+def noise_chart(noises: list[dict[str, Any]], closed: str) -> str | None:
+    """Return what survives each noise: as it is, compared by inner product, and closed."""
+    kinds = {"before": "as it is", "compared": "compared by inner product", "after": closed}
     rows = [
-        {"alpha": a, "value": v, "line": f"stability, {said(line['noise'])}"}
-        for line in sweep["lines"]
-        for a, v in zip(sweep["alphas"], line["stability"], strict=True)
-    ]
-    names = list(dict.fromkeys(row["line"] for row in rows))
-    rows += [{"alpha": a, "value": v, "line": steady}
-             for a, v in zip(sweep["alphas"], values, strict=True)]  # fmt: skip
-    names.append(steady)
-    colors = [*_cycle(len(names) - 1), theme.MUTED]
-    scale = alt.Scale(domain=names, range=colors)
-    drawn = alt.Chart(theme.table(rows)).encode(
-        x=alt.X(
-            "alpha:Q",
-            title="alpha, the share of the gap that is closed",
-            axis=alt.Axis(values=sorted(sweep["alphas"]), format=".4~g"),
-            scale=alt.Scale(nice=False),
-        ),
-        y=alt.Y(
-            "value:Q",
-            title="share of queries",
-            scale=alt.Scale(domain=_shares(rows, sweep["lines"])),
-        ),
-        color=alt.Color("line:N", title=None, scale=scale, legend=alt.Legend(columns=2)),
-        shape=alt.Shape("line:N", title=None, scale=alt.Scale(domain=names)),
-    )
-    layers = [drawn.mark_line(strokeWidth=2), drawn.mark_point(filled=True, size=55)]
-    layers += _levels(sweep["lines"], scale)
-    return _svg(alt.layer(*layers).properties(width=620, height=300))
-
-
-def _levels(lines: list[dict[str, Any]], scale: Any) -> list[Any]:
-    """Return the level of `affine` under each noise, as dashed rules with their name."""
-    alt = theme.altair()
-    rows = [
-        {"value": line["affine"], "line": f"stability, {said(line['noise'])}", "text": "affine"}
-        for line in lines
-        if line["affine"] is not None
+        {"noise": said(entry["noise"]), "value": entry[key], "kind": kind}
+        for entry in noises
+        for key, kind in kinds.items()
+        if entry[key] is not None
     ]
     if not rows:
-        return []
-    color = alt.Color("line:N", scale=scale, title=None)
-    base = alt.Chart(theme.table(rows)).encode(y="value:Q", color=color)
-    names = base.mark_text(align="left", dx=4, dy=-6, fontSize=11)
-    return [
-        base.mark_rule(strokeDash=[5, 4], strokeWidth=1.5),
-        names.encode(x=alt.value(0), text="text:N"),
-    ]
+        return None
+    alt = theme.altair()
+    names = [said(entry["noise"]) for entry in noises]
+    shown = [kind for kind in kinds.values() if any(row["kind"] == kind for row in rows)]
+    scale = {"as it is": theme.MUTED, "compared by inner product": theme.QUERIES}
+    placed = {"title": "share of answers that survive", "scale": _domain(rows)}
+    base = alt.Chart(theme.table(rows)).encode(
+        x=alt.X("value:Q", axis=alt.Axis(tickCount=5), **placed),
+        y=alt.Y("noise:N", title=None, sort=names, axis=None),
+    )
+    span = base.mark_rule(strokeWidth=1.5, color=theme.MUTED, opacity=0.6).encode(
+        x=alt.X("min(value):Q", **placed), x2="max(value):Q"
+    )
+    marks = base.mark_point(filled=True, size=90, opacity=1).encode(
+        color=alt.Color("kind:N", title=None, legend=alt.Legend(columns=1),
+                        scale=alt.Scale(domain=shown, range=[scale.get(k, theme.GALLERY) for k in shown])),
+        shape=alt.Shape("kind:N", title=None,
+                        scale=alt.Scale(domain=shown, range=_SHAPES[: len(shown)])),
+    )  # fmt: skip
+    return _svg(alt.layer(span, marks, _names(names)).properties(width=_WIDTH, height=alt.Step(44)))
 
 
-def _shares(rows: list[dict[str, Any]], lines: list[dict[str, Any]]) -> list[float]:
-    """Return the range of all shares on the chart, a little wider, at most 0 to 1."""
+_SHAPES = ["circle", "square", "diamond"]
+
+
+def _names(names: list[str]) -> Any:
+    """Return the category names above their rows: beside them they would take a phone's width."""
+    alt = theme.altair()
+    return (
+        alt.Chart(theme.table([{"noise": name} for name in names]))
+        .mark_text(align="left", dy=-14, fontSize=11, color=theme.INK)
+        .encode(x=alt.value(0), y=alt.Y("noise:N", sort=names), text="noise:N")
+    )
+
+
+def _domain(rows: list[dict[str, Any]]) -> Any:
     values = [row["value"] for row in rows]
-    values += [line["affine"] for line in lines if line["affine"] is not None]
-    pad = 0.05 * (max(values) - min(values)) or 0.01
-    return [max(0.0, min(values) - pad), min(1.0, max(values) + pad)]
+    pad = 0.06 * (max(values) - min(values)) or 0.01
+    return theme.altair().Scale(
+        domain=[max(0.0, min(values) - pad), min(1.0, max(values) + pad)], nice=False
+    )
 
 
-def _cycle(length: int) -> list[str]:
-    return [theme.CYCLE[i % (len(theme.CYCLE) - 1)] for i in range(length)]
+def moves_chart(moves: list[dict[str, Any]]) -> str | None:
+    """Return per noise how many queries become steadier, stay, and become less steady."""
+    kinds = {"steadier": "steadier", "same": "as before", "less": "less steady"}
+    rows = [
+        {"noise": said(entry["noise"]), "value": entry[key], "kind": kind, "order": place}
+        for entry in moves
+        for place, (key, kind) in enumerate(kinds.items())
+    ]
+    if not rows:
+        return None
+    alt = theme.altair()
+    names = [said(entry["noise"]) for entry in moves]
+    colors = [theme.GREEN, theme.GRID, theme.GALLERY]
+    bars = (
+        alt.Chart(theme.table(rows))
+        .mark_bar(height=14, stroke=theme.MUTED, strokeWidth=0.5)
+        .encode(
+            x=alt.X("value:Q", title="share of queries", axis=alt.Axis(format="%", tickCount=5),
+                    scale=alt.Scale(domain=[0, 1])),
+            y=alt.Y("noise:N", title=None, sort=names, axis=None),
+            color=alt.Color("kind:N", title=None, legend=alt.Legend(columns=3),
+                            scale=alt.Scale(domain=list(kinds.values()), range=colors)),
+            order="order:Q",
+        )
+    )  # fmt: skip
+    return _svg(alt.layer(bars, _names(names)).properties(width=_WIDTH, height=alt.Step(44)))
 
 
-def template_chart(templates: dict[str, Any]) -> str:
+def sweep_chart(sweep: dict[str, Any]) -> str:
+    """Return agreement and what survives noise against alpha."""
+    alt = theme.altair()
+    lines = {"answers kept without noise": sweep["agreement"]}
+    if sweep["noise"] is not None:
+        lines[f"survive {said(sweep['noise'])}"] = sweep["retention"]
+    rows = [
+        {"alpha": a, "value": v, "line": name}
+        for name, values in lines.items()
+        for a, v in zip(sweep["alphas"], values, strict=True)
+    ]
+    names = list(lines)
+    drawn = alt.Chart(theme.table(rows)).encode(
+        x=alt.X("alpha:Q", title="alpha, the share that is closed", scale=alt.Scale(nice=False),
+                axis=alt.Axis(values=sorted(sweep["alphas"]), format=".4~g")),
+        y=alt.Y("value:Q", title="share of queries", scale=_domain(rows)),
+        **theme.keyed("line", names, colors=[theme.MUTED, theme.GALLERY], columns=1),
+    )  # fmt: skip
+    layers = [drawn.mark_line(strokeWidth=2), drawn.mark_point(filled=True, size=55)]
+    return _svg(alt.layer(*layers).properties(width=_WIDTH, height=220))
+
+
+def template_chart(templates: dict[str, Any], label: str) -> str:
     """Return the flips of every caption template as dots."""
     alt = theme.altair()
-    names = [row["template"] for row in templates["rows"]]
-    kinds = {"flips": "as they are", "flips_closed": "with the reference's affine closure"}
+    kinds = {"flips": "as they are", "flips_closed": f"with the reference's closure ({label})"}
     rows = [
         {"template": row["template"], "value": row[key], "kind": kind}
         for row in templates["rows"]
         for key, kind in kinds.items()
         if not row["reference"]
     ]
-    scale = alt.Scale(domain=list(kinds.values()), range=[theme.QUERIES, theme.GALLERY])
-    shapes = alt.Scale(domain=list(kinds.values()), range=["circle", "diamond"])
+    names = [row["template"] for row in templates["rows"] if not row["reference"]]
     return _svg(
         alt.Chart(theme.table(rows))
         .mark_point(filled=True, size=60)
         .encode(
-            x=alt.X(
-                "value:Q",
-                title="share of answers that differ from the reference template's",
-                axis=alt.Axis(tickCount=5),
-            ),
-            y=alt.Y("template:N", title=None, sort=names, axis=alt.Axis(labelLimit=260, grid=True)),
-            color=alt.Color("kind:N", title=None, scale=scale),
-            shape=alt.Shape("kind:N", title=None, scale=shapes),
+            x=alt.X("value:Q", title="share of answers that change", axis=alt.Axis(tickCount=5)),
+            y=alt.Y("template:N", title=None, sort=names, axis=alt.Axis(labelLimit=170, grid=True)),
+            **theme.keyed("kind", list(kinds.values()), columns=1),
         )
-        .properties(width=380, height=alt.Step(20))
+        .properties(width=_WIDTH - 80, height=alt.Step(20))
     )
 
 

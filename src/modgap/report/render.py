@@ -10,7 +10,7 @@ from typing import Any
 from modgap._core.extras import require
 from modgap.io.atomic import atomic_path
 from modgap.report import charts
-from modgap.report.headline import said, share
+from modgap.report.words import said, share
 
 __all__ = ["write_report"]
 
@@ -60,36 +60,35 @@ def _page(summary: Mapping[str, Any]) -> str:
     environment.filters.update(figure=_figure, said=said, share=share)
     source = (files("modgap.report") / "templates" / _TEMPLATE).read_text(encoding="utf-8")
     template = environment.from_string(source)
-    templates = summary["templates"]
+    templates, closer = summary["templates"], summary["closer"]
     page: str = template.render(
-        **summary,
+        **{"inputs": [], "words": None, **summary},
         kind=_KINDS.get(summary["task"]["kind"], summary["task"]["kind"]),
         metric=_METRICS.get(summary["task"]["metric"], summary["task"]["metric"]),
-        views=[_view(problem) for problem in summary["problems"]],
-        template_chart=None if templates is None else charts.template_chart(templates),
+        closed=_closed(closer),
+        views=[_view(problem, closer) for problem in summary["problems"]],
+        template_chart=templates and charts.template_chart(templates, closer["label"]),
     )
     return page
 
 
-def _view(problem: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a problem's charts, and its table of closers once per noise."""
-    rows = problem["closers"]
-    none = rows[0]
-    tables = []
-    for j, noise in enumerate(none["noises"]):
-        exact = [row["noises"][j]["stability"] for row in rows if row["exact"]]
-        tables.append(
-            {
-                "noise": noise["noise"],
-                "side": noise["side"],
-                "best": max(exact),
-                "rows": [{**row, **row["noises"][j]} for row in rows],
-            }
-        )
+def _closed(closer: Mapping[str, Any]) -> str:
+    """Return the page's closer as charts name it."""
+    label: str = closer["label"]
+    return label + ("" if closer["recommended"] else ", not recommended")
+
+
+def _view(problem: Mapping[str, Any], closer: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a problem's charts."""
+    closed = _closed(closer)
+    sweep = problem["sweep"]
     return {
-        "panels": charts.cloud_panels(problem["clouds"]),
-        "sweep": charts.sweep_chart(problem["sweep"]),
-        "tables": tables,
+        "panels": charts.cloud_panels(
+            problem["clouds"], problem["sides"], f"After closing ({closed})"
+        ),
+        "noises": charts.noise_chart(problem["noises"], f"closed ({closed})"),
+        "moves": charts.moves_chart(problem["moves"]),
+        "sweep": sweep and charts.sweep_chart(sweep),
     }
 
 

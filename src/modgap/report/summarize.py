@@ -2,34 +2,45 @@
 
 from __future__ import annotations
 
-import math
+import platform
 import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import replace
-from importlib.metadata import version
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from modgap._core.arrays import to_numpy
 from modgap._core.checks import check_count
+from modgap._core.json import plain, stamp
+from modgap.closers import METHODS
 from modgap.errors import ArgumentError, ClosureWarning, ModgapError
-from modgap.evaluation.advice import advise
-from modgap.evaluation.records import Study
-from modgap.evaluation.study import evaluate
-from modgap.evaluation.tasks import Problem, Task
-from modgap.measures import measure
-from modgap.report import sections
-from modgap.report.headline import headline
+from modgap.evaluation._stage import Ground
+from modgap.evaluation.advice import ITEMS, QUERIES, Advice, Survey, advise_on, survey
+from modgap.evaluation.records import Row, Study
+from modgap.evaluation.tasks import Task
+from modgap.report.answers import Answers, certificate
+from modgap.report.figures import free_share, gap_figures, spread
+from modgap.report.pictures import clouds
+from modgap.report.templates import reworded
+from modgap.report.verdict import due, verdict, when_not
+from modgap.report.words import said
 from modgap.robustness.noise import Bins, Gaussian, Noise
 
-__all__ = ["summarize"]
+__all__ = ["summarize", "table"]
 
-METHODS = ("none", "recenter", "orthogonal", "affine", "scaled", "mean-shift", "center")
-ALPHAS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
-NOISES = (Gaussian(0.022), Gaussian(0.04), Bins(16))
-_MEASURED_ROWS = 1000
-_QUERY_DRAWS = 20
+#: What users do to a gap, beside the candidates of the advice; judged on queries not fitted to.
+BASELINES = ("mean-shift", "center", "standardize")
+ALPHAS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25)
+NOISES: tuple[Noise, ...] = (Gaussian(0.022), Gaussian(0.04), Bins(16))
+POINTS = 600
+#: Pairs of a query and an item that the draws of sampled noise may look at in all.
+_LOOKS, _DRAWS = 200_000_000, (10, 100)
+_TITLES = {
+    "zero-shot": "Zero-shot classification",
+    "paired-retrieval": "Retrieval in both directions",
+    "multiple-choice": "Multiple choice",
+    "mixed-retrieval": "Retrieval from a mixed index",
+}
 
 Progress = Callable[[int], None]
 
@@ -37,34 +48,46 @@ Progress = Callable[[int], None]
 def summarize(
     task: Task,
     *,
-    title: str,
+    title: str | None = None,
+    names: tuple[str, str] = ("queries", "gallery"),
     classes: Sequence[str] | None = None,
-    methods: Sequence[str] = METHODS,
+    methods: Sequence[str] = BASELINES,
     alphas: Sequence[float] = ALPHAS,
     noises: Sequence[Noise] = NOISES,
-    draws: int = 100,
+    draws: int | None = None,
     seed: int = 0,
+    max_points: int = POINTS,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Return everything that a report says about a task, as a dictionary that JSON can hold.
 
-    Absent figures are None, never invented. A closer that cannot be fitted to this task is listed
-    under "skipped" with the reason. With several caption templates the first one is reported in
-    full, and the others under "templates".
+    Candidates and baselines are measured in one study, the advice is taken from it, and every section
+    speaks of the advice's closer; where the advice is to leave the embeddings as they are, of the best
+    other candidate, and says so. Absent figures are None, never invented.
 
     Parameters
     ----------
     task : Task
-    title : str
+        With several caption templates the first one is reported in full, and the others under
+        "templates". Of more than 2,000 queries or 20,000 items a random sample is measured.
+    title : str, optional
+        Headline of the page; what kind of task it is by default.
+    names : pair of str
+        What queries and gallery are, for example ("image", "text").
     classes : sequence of str, optional
         Names of the gallery's items.
     methods : sequence of str
-        Closers; "none" is always among them.
+        Closers to measure beside the candidates. One that cannot be fitted to this task is listed
+        under "skipped" with the reason.
     alphas : sequence of float
-        Shares of the gap that the sweep of `orthogonal` closes.
+        Shares of the gap that the sweep of the advice's closer closes.
     noises : sequence of Noise
-    draws, seed : int
-        For sampled noise, and for the points of the pictures.
+    draws : int, optional
+        For sampled noise; by default 100, and fewer, at least 10, where the task is large.
+    seed : int
+        For sampled noise, samples of rows, folds, and the points of the pictures.
+    max_points : int
+        Most points of each cloud in a picture.
     progress : callable, optional
         Called with 1 after each draw of sampled noise and after each part of the report.
 
@@ -78,47 +101,84 @@ def summarize(
     >>> from modgap import load_sample
     >>> sample = load_sample()
     >>> found = summarize(sample.task(), title="CIFAR-10", classes=sample.classes, noises=())
-    >>> found["task"]["rank"], found["advice"]["method"]
-    (9, 'affine')
+    >>> found["task"]["rank"], found["closer"]["recommended"]
+    (9, False)
     """
-    check_count(draws, "draws")
+    if draws is not None:
+        check_count(draws, "draws")
     check_count(seed, "seed", low=0)
+    check_count(max_points, "max_points", low=2)
     _check_classes(task, classes)
-    methods = ("none", *(name for name in dict.fromkeys(methods) if name != "none"))
     step = progress or (lambda done: None)
-    shown = Task(task.kind, task.metric, task.problems[:1]) if task.kind == "zero-shot" else task
+    draws = _draws_for(task) if draws is None else draws
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ClosureWarning)  # they stand in the rows
-        study, skipped = _evaluate(shown, methods, noises, draws, seed, progress)
+        found, skipped = _survey(task, methods, noises, draws, seed, progress)
         step(1)
-        swept = evaluate(shown, ["orthogonal"], alphas, _smooth(noises), draws=draws, seed=seed,
-                         progress=progress)  # fmt: skip
+        advice = advise_on(found)
+        closer = _closer(advice, found.study)
+        swept = _sweep(found, closer.label, alphas)
         step(1)
-        on_queries = _query_noise(shown, study, noises, draws, seed, progress)
+        templates = reworded(found, closer.label)
         step(1)
-        problems = [
-            _problem(shown, p, study, swept, on_queries, classes, seed) for p in shown.problems
-        ]
-        templates = sections.templates(shown, noises, draws, seed)
-        step(1)
-        advice = advise(shown, noises, draws=draws, seed=seed).to_dict()
-        step(1)
-    found = {
-        "title": str(title),
-        "task": {
-            **study.task,
-            "problems": [problem.name for problem in task.problems],
-            "labels": shown.problems[0].positives is not None,
-            "templates": len(shown.problems[0].rephrased) + 1,
+    words = _Words(names, classes)
+    problems = [
+        _problem(ground, found.study, closer.label, words, max_points, seed)
+        for ground in found.evaluator.grounds
+    ]
+    for problem in problems:
+        problem["sweep"] = swept and swept[problem["name"]]
+        problem["name"] = words.of_problem(problem["name"])
+    document = {
+        **stamp(),
+        "title": str(title) if title else _TITLES.get(task.kind, task.kind),
+        "task": _described(task, found),
+        "remarks": [],
+        "advice": advice.to_dict(),
+        "closer": {
+            "label": closer.label,
+            "recommended": closer.label == advice.method,
+            "exact": closer.exact,
+            "comparison": closer.closure.comparison,
         },
         "problems": problems,
-        "skipped": skipped,
         "templates": templates,
-        "advice": advice,
-        "settings": _settings(study, methods, alphas, noises, draws, seed),
+        "skipped": skipped,
+        "settings": _settings(found, alphas, max_points),
     }
-    document: dict[str, Any] = _plain({**found, "headline": headline(found)})
-    return document
+    document |= {"verdict": verdict(document), "due": due(document)}
+    document["when_not"] = when_not(document)
+    result: dict[str, Any] = plain(document)
+    return result
+
+
+def table(found: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the figures of a report as flat rows, one per problem, closer and noise."""
+    rows = []
+    for problem in found["problems"]:
+        for row in problem["closers"]:
+            flat = {key: v for key, v in row.items() if not isinstance(v, list | dict)}
+            flat |= {f"recall_{k}": v for k, v in (row["recall"] or {}).items()}
+            rows += [{**flat, **noise} for noise in row["noises"]] or [flat]
+    return rows
+
+
+@dataclass(frozen=True)
+class _Words:
+    """What the two sides and the items are called."""
+
+    names: tuple[str, str]
+    classes: Sequence[str] | None
+
+    def of_problem(self, name: str) -> str:
+        """Return the name of a problem in the user's words: queries -> gallery."""
+        known = dict(zip(("queries", "gallery"), self.names, strict=True))
+        return " -> ".join(known.get(word, word) for word in name.split(" -> "))
+
+    def sides(self, name: str) -> tuple[str, str]:
+        """Return what the queries and the items of a problem are called."""
+        left, arrow, right = self.of_problem(name).partition(" -> ")
+        return (left, right) if arrow else self.names
 
 
 def _check_classes(task: Task, classes: Sequence[str] | None) -> None:
@@ -129,140 +189,140 @@ def _check_classes(task: Task, classes: Sequence[str] | None) -> None:
         )
 
 
-def _evaluate(
+def _draws_for(task: Task) -> int:
+    """Return the usual number of draws, fewer where each of them looks at many pairs."""
+    counts = task.first().sampled(queries=QUERIES, items=ITEMS, seed=0).describe()
+    low, high = _DRAWS
+    return int(np.clip(_LOOKS // (counts["queries"] * counts["gallery"]), low, high))
+
+
+def _survey(
     task: Task,
     methods: Sequence[str],
     noises: Sequence[Noise],
     draws: int,
     seed: int,
     progress: Progress | None,
-) -> tuple[Study, list[dict[str, str]]]:
-    """Evaluate all closers at once; where one cannot be fitted, one by one without it."""
+) -> tuple[Survey, list[dict[str, str]]]:
+    """Measure all closers at once; where one cannot be fitted, the others without it."""
 
-    def run(names: Sequence[str]) -> Study:
-        return evaluate(task, names, (1.0,), noises, draws=draws, seed=seed, progress=progress)
+    def measured(closers: Sequence[str]) -> Survey:
+        return survey(task, noises, closers=closers, draws=draws, seed=seed, progress=progress)
 
     try:
-        return run(methods), []
+        return measured(methods), []
     except ModgapError:
-        study = run(["none"])
-    skipped = []
-    rows = list(study.rows)
-    for name in methods[1:]:
+        found = measured(())
+    rows, skipped = list(found.study.rows), []
+    for name in methods:
+        if any(row.label == name for row in rows):
+            continue
         try:
-            more = run([name])
+            rows += found.evaluator.study(replace(found.plan, closers=(name,))).rows
         except ModgapError as error:
             skipped.append({"method": name, "reason": str(error)})
-        else:
-            rows += more.rows
-    return replace(study, rows=tuple(rows)), skipped
+    return replace(found, study=replace(found.study, rows=tuple(rows))), skipped
 
 
-def _smooth(noises: Sequence[Noise]) -> list[Noise]:
-    """Return the noises of the sweep: the Gaussian ones on the gallery, or all if there are none."""
-    gaussian: list[Noise] = [n for n in noises if isinstance(n, Gaussian) and n.side == "gallery"]
-    return gaussian or list(noises)
+def _closer(advice: Advice, study: Study) -> Row:
+    """Return the closer of the page: the advice's, or the best other one where that closes nothing."""
+    if study[advice.method].method != "none":
+        return study[advice.method]
+    closing = [c for c in advice.evidence["closers"] if c["method"] != "none"]
+    exact = [c for c in closing if c["exact"]] or closing
+    if exact:
+        return study[max(exact, key=lambda c: c["gain"])["label"]]
+    closers = [row for row in study if row.method != "none"]
+    return next((row for row in closers if row.exact), closers[0])
 
 
-def _query_noise(
-    task: Task,
-    study: Study,
-    noises: Sequence[Noise],
-    draws: int,
-    seed: int,
-    progress: Progress | None,
-) -> Study:
-    """Evaluate the same closers with the first Gaussian noise put on the queries instead.
-
-    `scaled` is left out: it makes queries longer, so noise of a fixed size looks smaller beside them.
-    """
-    gaussian = next((n for n in noises if isinstance(n, Gaussian)), Gaussian(0.022))
-    methods = dict.fromkeys(row.method for row in study)
-    names = [method for method in methods if method != "scaled"]
-    noise = replace(gaussian, variance=None, side="queries")
-    return evaluate(task, names, (1.0,), [noise], draws=min(draws, _QUERY_DRAWS), seed=seed,
-                    progress=progress)  # fmt: skip
+def _sweep(found: Survey, label: str, alphas: Sequence[float]) -> dict[str, Any] | None:
+    """Return agreement and what survives the first noise by alpha, per problem; None without alpha."""
+    if "alpha" not in METHODS[label.partition(":")[0]].takes or not alphas:
+        return None
+    noises = tuple(noise for noise in found.noises if noise.side != "queries")[:1]
+    plan = replace(found.plan, closers=(label,), alphas=tuple(alphas), noises=noises)
+    study = found.evaluator.study(plan)
+    swept = {}
+    for gap in study.gaps:
+        rows = study.of_problem(gap.problem)
+        swept[gap.problem] = {
+            "method": label,
+            "noise": noises[0].label if noises else None,
+            "alphas": [row.alpha for row in rows],
+            "agreement": [row.agreement for row in rows],
+            "clean_accuracy": [row.clean_accuracy for row in rows],
+            "retention": [row.results[0].retention if noises else None for row in rows],
+        }
+    return swept
 
 
 def _problem(
-    task: Task,
-    problem: Problem,
-    study: Study,
-    swept: Study,
-    on_queries: Study,
-    classes: Sequence[str] | None,
-    seed: int,
+    ground: Ground, study: Study, label: str, words: _Words, max_points: int, seed: int
 ) -> dict[str, Any]:
     """Return the sections of one problem."""
-    mine = study.of_problem(problem.name)
-    rows = [row.to_dict() for row in mine]
-    closures = {row.method: row.closure for row in mine}
-    affine = next((row for row in rows if row["method"] == "affine"), None)
-    measured = _measured(problem, seed)
-    share = sections.free_share(problem, task.metric)
+    problem, mine = ground.problem, study.of_problem(ground.problem.name)
+    none, closed = (study[one, problem.name] for one in ("none", label))
+    bare = next((row for row in mine if row.label == "none:ip"), None)
+    query, item = words.sides(problem.name)
+    answers = Answers(ground, none, closed, words.classes, item, query)
     return {
         "name": problem.name,
+        "sides": {"queries": query, "gallery": item},
         "queries": int(problem.queries.shape[0]),
         "items": int(problem.gallery.shape[-2]),
-        "rank": _rank(study, problem.name),
-        "gap": sections.gap_figures(problem, measured, share),
-        "clouds": sections.clouds(problem, task.metric, closures.get("affine"), seed),
-        "closers": rows,
-        "query_noise": [
-            {"method": row["method"], "exact": row["exact"], **row["noises"][0]}
-            for row in (one.to_dict() for one in on_queries.of_problem(problem.name))
-        ],
-        "sweep": sections.sweep(swept, problem.name, affine),
-        "fragile": sections.fragile(study, problem, task.metric, classes),
+        "rank": ground.statistics.axes.rank,
+        "free_share": free_share(ground),
+        "gap": gap_figures(ground),
+        "clouds": clouds(ground.statistics, closed.closure, most=max_points, seed=seed),
+        "noises": _noises(none, bare, closed),
+        "moves": answers.moves(),
+        "flips": answers.flips(),
+        "fragile": answers.fragile(),
+        "certificate": certificate(ground),
+        "closers": [{**row.to_dict(), "stored_spread": spread(ground, row)} for row in mine],
     }
 
 
-def _measured(problem: Problem, seed: int) -> dict[str, Any]:
-    """Return all measures of the gap; rows of zeros, which have no direction, are left out."""
-    queries, gallery = to_numpy(problem.queries), to_numpy(problem.gallery_rows)
-    kept = [np.any(cloud != 0, axis=1) for cloud in (queries, gallery)]
-    if problem.paired:
-        kept = [kept[0] & kept[1]] * 2
-    queries, gallery = queries[kept[0]], gallery[kept[1]]
-    found = measure(queries, gallery, paired=problem.paired, sample=_MEASURED_ROWS, seed=seed)
-    return found.to_dict()
+def _noises(none: Row, bare: Row | None, closed: Row) -> list[dict[str, Any]]:
+    """Return what each noise leaves: as it is, compared by inner product, and closed."""
+    found = []
+    for j, before in enumerate(none.results):
+        after = closed.results[j]
+        found.append(
+            {
+                "noise": before.noise,
+                "side": before.side,
+                "before": before.retention,
+                "compared": None if bare is None else bare.results[j].retention,
+                "after": after.retention,
+                "accuracy_before": before.noisy_accuracy,
+                "accuracy_after": after.noisy_accuracy,
+            }
+        )
+    return found
 
 
-def _rank(study: Study, name: str) -> int:
-    """Return the rank of one problem's gallery."""
-    return next(gap.rank for gap in study.gaps if gap.problem == name)
-
-
-def _settings(
-    study: Study,
-    methods: Sequence[str],
-    alphas: Sequence[float],
-    noises: Sequence[Noise],
-    draws: int,
-    seed: int,
-) -> dict[str, Any]:
-    """Return what it takes to get the same numbers again."""
-    estimators = {result.estimator for row in study for result in row.results}
+def _described(task: Task, found: Survey) -> dict[str, Any]:
+    """Return what the task is, and what of it was measured."""
+    whole, first = task.describe(), found.drawn.problems[0]
     return {
-        "methods": list(methods),
-        "alphas": list(alphas),
-        "noises": [noise.label for noise in noises],
-        "noises_in_words": [sections.in_words(noise) for noise in noises],
-        "draws": draws,
-        "seed": seed,
-        "estimators": sorted(estimators),
-        "version": version("modgap"),
+        **found.study.task,
+        "problems": [problem.name for problem in task.problems],
+        "labels": first.positives is not None,
+        "templates": len(first.rephrased) + 1,
+        "sampled": found.sampled,
+        "of": {"queries": whole["queries"], "gallery": whole["gallery"]},
     }
 
 
-def _plain(value: Any) -> Any:
-    """Return a value that JSON can hold; NaN and infinity become None."""
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
+def _settings(found: Survey, alphas: Sequence[float], max_points: int) -> dict[str, Any]:
+    """Return what it takes to get the same numbers again."""
+    return {
+        **found.plan.describe(),
+        "alphas": list(alphas),
+        "noises_in_words": [said(noise.label) for noise in found.noises],
+        "estimators": sorted({r.estimator for row in found.study for r in row.results}),
+        "max_points": max_points,
+        "versions": {"python": platform.python_version(), "numpy": np.__version__},
+    }

@@ -1,0 +1,83 @@
+"""The figures of the gap with a sentence each, and what the closers do to what is stored."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from modgap._core.arrays import as_float64, to_numpy
+from modgap.evaluation._stage import Ground
+from modgap.evaluation.records import Row
+
+__all__ = ["free_share", "gap_figures", "spread"]
+
+
+def free_share(ground: Ground) -> float | None:
+    """Return the share of the gap's length that no decision depends on; None in a mixed gallery."""
+    if ground.problem.companions is not None:
+        return None
+    stats = ground.statistics
+    length = float(np.linalg.norm(stats.gap))
+    if length == 0 or stats.axes.rank >= stats.width:
+        return 0.0 if length else None
+    basis = stats.axes.axes[:, : stats.axes.rank]
+    return float(np.linalg.norm(stats.gap - basis @ (basis.T @ stats.gap))) / length
+
+
+def gap_figures(ground: Ground) -> list[dict[str, Any]]:
+    """Return the figures of the gap with one sentence of meaning each; absent ones are left out."""
+    gap = ground.measured
+    share = free_share(ground)
+    rows: list[tuple[str, str, Any, str]] = []
+    if gap is not None:
+        ratio, frechet = gap.gap_variance_ratio, gap.frechet_distance
+        rows = [
+            ("centroid_gap", "Length of the gap", gap.centroid_gap,
+             "Distance between the mean query and the mean item, rows of unit length."),
+            ("centroid_gap_floor", "Length by chance", gap.centroid_gap_floor,
+             "About what two samples of one cloud of this spread and size would show."),
+            ("centroid_cosine", "Cosine of the means", gap.centroid_cosine,
+             "1: both clouds point the same way; 0: at right angles."),
+            ("variance_ratio_queries", "Spread of the queries along the gap",
+             None if ratio is None else ratio.queries,
+             "Over their average spread per direction (variances); far below 1: the gap is orthogonal "
+             "to them."),
+            ("variance_ratio_gallery", "Spread of the items along the gap",
+             None if ratio is None else ratio.gallery, "The same for the items."),
+            ("relative_modality_gap", "Relative modality gap", ground.gap.relative_modality_gap,
+             "Dissimilarity of true pairs against that within each side, 0 to 1; 0.5: pairs are as "
+             "far apart as strangers of one side."),
+            ("paired_cosine", "Cosine of true pairs", gap.paired_cosine, "Mean over the pairs."),
+            ("linear_separability", "Told apart by a linear probe", gap.linear_separability,
+             "Accuracy on rows it was not fitted to; 0.5 is a coin, 1 means fully separated clouds."),
+            ("frechet_distance", "Fréchet distance", float(frechet.squared) ** 0.5,
+             "Difference of both mean and shape, as if the clouds were Gaussian."),
+            ("mean_cosine_queries", "Cone of the queries", gap.queries.mean_cosine,
+             "Mean cosine between two queries; high: a narrow cone."),
+            ("mean_cosine_gallery", "Cone of the items", gap.gallery.mean_cosine,
+             "Mean cosine between two items."),
+            ("effective_rank_queries", "Effective rank of the queries", gap.queries.effective_rank,
+             "Directions in real use, from the entropy of the spectrum."),
+        ]  # fmt: skip
+    rows.append(
+        ("free_share", "Share of the gap no answer depends on", share,
+         "Part of its length outside the directions that the items span.")
+    )  # fmt: skip
+    return [
+        {"name": name, "label": label, "value": float(value), "meaning": meaning}
+        for name, label, value, meaning in rows
+        if value is not None
+    ]
+
+
+def spread(ground: Ground, row: Row) -> float | None:
+    """Return how much a closer spreads what is stored: root mean square distances to the mean, ratio.
+
+    Noise of a fixed size looks smaller beside a gallery that was enlarged.
+    """
+    rows = ground.problem.gallery_rows
+    before = float(ground.statistics.gallery.total_variance)
+    mapped = as_float64(row.closure.gallery(rows))
+    after = float(to_numpy(mapped).var(axis=0).sum())
+    return float(np.sqrt(after / before)) if before > 0 else None

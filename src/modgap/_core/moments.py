@@ -283,8 +283,8 @@ def _moments_of_rows(x: Array, precision: str) -> Moments:
             scatter += as_float64(xp.matmul(block.T, block))
     if not bool(xp.all(xp.isfinite(total)) and xp.all(xp.isfinite(scatter))):
         check_scale(check_finite(x, "x"), x, "x")
-    mean = total / x.shape[0]
-    shift = mean - as_float64(pivot)
+    shift = total / x.shape[0]
+    mean = as_float64(pivot) + shift
     lengths = xp.stack([xp.stack(extremes) for extremes in squares])
     return Moments(
         count=int(x.shape[0]),
@@ -305,16 +305,21 @@ def _about_pivot(
     sums: list[Array],
     squares: list[tuple[Array, Array, Array]],
 ) -> Iterator[Array]:
-    """Yield the rows about the pivot; leave float64 sums and extreme squared lengths behind.
+    """Yield the rows about the pivot; leave their float64 sums and extreme squared lengths behind.
 
-    All in one pass over memory.
+    All in one pass over memory. Far from the origin sums of what is left keep digits that sums of
+    rows would lose.
     """
     xp = namespace(x)
+    origin = as_float64(pivot)
     for part in block_slices(*x.shape, elements=cache_elements(x)):
         rows = x[part, :]
-        sums.append(xp.sum(as_float64(rows), axis=0))
-        rows = cast(rows)
+        whole, rows = rows, cast(rows)
         near = rows - pivot
+        if near.dtype == origin.dtype:
+            sums.append(xp.sum(near, axis=0))
+        else:  # the rows themselves are exact, what is left of them in float32 is not
+            sums.append(xp.sum(as_float64(whole), axis=0) - rows.shape[0] * origin)
         lengths = xp.vecdot(rows, rows)
         squares.append((xp.min(lengths), xp.max(lengths), xp.max(xp.vecdot(near, near))))
         yield near

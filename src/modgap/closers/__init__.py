@@ -206,6 +206,6 @@ def load(path: str | Path) -> Closure:
     Raises
     ------
     FormatError
-        The file is missing, broken, from elsewhere, or of a later format version.
+        The file is missing, broken, from elsewhere, or of another format version.
     """
     return Closure.load(path)

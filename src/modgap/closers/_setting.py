@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.metadata import version
 from typing import Any
 
@@ -44,6 +45,24 @@ class Setting:
     def mean(self) -> np.ndarray:
         return self.stats.gallery_mean
 
+    @cached_property
+    def is_far(self) -> bool:
+        """Whether the gallery lies so far from the origin that products would lose digits to it."""
+        return float(np.linalg.norm(self.mean)) > FAR * self.stats.gallery.radius
+
+    @cached_property
+    def origin(self) -> np.ndarray:
+        """The gallery's mean; far away in float32, so that it is the same in every dtype served.
+
+        Any point near the mean would do; but both sides must lose the same one.
+        """
+        return self.mean.astype(np.float32).astype(np.float64) if self.is_far else self.mean
+
+    @property
+    def unit(self) -> float:
+        """Unit roundoff u of the dtype that rows are served in."""
+        return self.stats.eps / 2
+
     def map(self, *, center: np.ndarray | None = None, **parts: Any) -> AffineMap:
         """Return a map of rows as the metric sees them."""
         unit = self.stats.metric.needs_directions
@@ -51,7 +70,7 @@ class Setting:
             return AffineMap(self.width, normalize_input=unit, **parts)
         whole = AffineMap(self.width, center=center, normalize_input=unit, **parts)
         # Far away the centre goes first, in a pass of its own, lest the product lose its last digits.
-        if np.linalg.norm(center) > FAR * self.stats.gallery.radius:
+        if self.is_far:
             return whole
         return AffineMap(self.width, normalize_input=unit, **{**parts, "shift": whole.offset})
 
@@ -158,57 +177,6 @@ def closure_of(
             **(info or {}),
         },
     )
-
-
-def bound_of(
-    s: Setting,
-    *,
-    dropped: float = 0.0,
-    query_product: bool = False,
-    gallery_product: bool = False,
-    stretch: float = 1.0,
-    gain: float = 1.0,
-    off_sphere: float | None = None,
-) -> float:
-    """Return how much a difference of two scores can change at most on the fitted rows.
-
-    Parameters
-    ----------
-    dropped : float
-        What the exact maps leave out of a difference of two scores.
-    query_product, gallery_product : bool
-        Which sides go through a matrix product, whose rounding is that of the rows that go in.
-    stretch : float
-        Largest factor by which the query map lengthens a row.
-    gain : float
-        Factor of all mapped scores.
-    off_sphere : float, optional
-        What comparing in another way than the metric changes; by default the spread of the squared
-        lengths, over 2, where one of both is a distance and the other is not.
-
-    Notes
-    -----
-    Rounding a row to unit roundoff u moves it by u times its length, a product of it by about twice
-    that; by Cauchy-Schwarz a score moves by at most that times the other side's length.
-    """
-    stats, u = s.stats, s.stats.eps / 2
-    metric, gallery = stats.metric, stats.gallery
-    if off_sphere is None:
-        off_sphere = 0.0
-        if s.compare.is_distance != metric.is_distance:
-            off_sphere = (gallery.longest**2 - gallery.shortest**2) / 2
-    y, x = stretch * stats.query_reach, gallery.radius
-    off_y, off_x = u * y, u * x
-    offset = float(np.linalg.norm(s.mean))
-    folded = 0.0 if offset > FAR * x else offset
-    if query_product:
-        off_y += 2 * u * stretch * (stats.query_reach + folded)
-    if gallery_product:
-        off_x += 2 * u * (x + folded)
-    if metric.needs_directions:  # scaling to unit length rounds the entries, and an item's length
-        off_y, off_x = off_y + u * stretch, off_x + 2 * u
-    rounding = 2 * (y * off_x + x * off_y + off_x * off_y) / gain
-    return dropped + off_sphere + rounding
 
 
 def share_of(part: np.ndarray, whole: np.ndarray) -> float:

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["FORMAT_VERSION", "read_closure", "write_closure"]
 
-#: Version of the file layout; readers refuse files with a later one.
-FORMAT_VERSION = 1
+#: Version of the file layout; readers refuse every other. The first one held a flag "exact" and no bound.
+FORMAT_VERSION = 2
 
 _SIDES = ("queries", "gallery")
 _FLAGS = ("residual", "normalize_input", "normalize_output")
@@ -60,6 +60,13 @@ def _distance(value: Any) -> float:
     return found
 
 
+def _factor(value: Any) -> float:
+    found = _number(value)
+    if found <= 0:
+        raise ValueError(f"must be above 0, got {found:g}")
+    return found
+
+
 def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError(f"must be text, got {value!r:.40}")
@@ -84,7 +91,7 @@ FIELDS: dict[str, Callable[[Any], Any]] = {
     "comparison": as_metric,
     "bound": _or_none(_distance),
     "resolution": _distance,
-    "gain": _distance,
+    "gain": _factor,
     "alpha": _or_none(_number),
     "n_components": _or_none(_whole),
     "rank": _or_none(_whole),
@@ -135,7 +142,7 @@ def read_closure(path: str | Path) -> Closure:
     Raises
     ------
     FormatError
-        The file is missing, broken, from elsewhere, or of a later format version; or what it holds
+        The file is missing, broken, from elsewhere, or of another format version; or what it holds
         is no pair of maps: shapes that do not meet, NaN, a setting of another type.
     """
     from modgap.closers.closure import Closure
@@ -179,9 +186,14 @@ def _read_file(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         version = _whole(header["format_version"])
     except (KeyError, TypeError, ValueError, RecursionError):
         raise FormatError(f"`{shown(path)}` has a damaged closure header; fit it again") from None
+    if version < FORMAT_VERSION:
+        raise FormatError(
+            f"`{shown(path)}` has closure format {version}, which does not say how far scores may move; "
+            f"this modgap reads format {FORMAT_VERSION}: fit it again"
+        )
     if version > FORMAT_VERSION:
         raise FormatError(
-            f"`{shown(path)}` has closure format {version}; this modgap reads up to "
+            f"`{shown(path)}` has closure format {version}; this modgap reads format "
             f"{FORMAT_VERSION}: upgrade it"
         )
     return header, tensors

@@ -30,6 +30,8 @@ __all__ = ["Statistics"]
 _TIE = 1e-10
 #: A common offset longer than so many radii of the gallery is far: it costs products their digits.
 FAR = 4.0
+#: Rows whose products are looked at, to learn how much they round.
+_PROBES = 128
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,14 +147,25 @@ class Statistics:
         """Differences of scores below this are ties: products of these rows cannot tell them apart.
 
         A product of d terms in arithmetic of unit roundoff u is off by about sqrt(d) u |y||x| (Higham
-        & Mary, 2019). Only differences of items count, so far from the origin no more than a few radii
-        of the gallery stand for |x|. Scores are y.x, by distance y.x - |x|^2 / 2.
+        & Mary, 2019), and both rows were rounded when they were made and when they were read. Only
+        differences of items count, so far from the origin no more than a few radii of the gallery
+        stand for |x|. Scores are y.x, by distance y.x - |x|^2 / 2.
         """
-        relative = max(math.sqrt(self.width) * self.eps / 2, _TIE)
+        relative = max((math.sqrt(self.width) + 4) * self.eps / 2, _TIE)
         near = self.gallery.radius
         if not self.metric.is_distance:
             near = min(self.gallery.longest, FAR * near)
         return 2 * relative * self.query_reach * near
+
+    @cached_property
+    def query_probes(self) -> np.ndarray:
+        """A few queries, or where they were streamed rows like them, shape (<= 64, d), float64."""
+        return _probes(self.query_rows, self.query_moments)
+
+    @cached_property
+    def gallery_probes(self) -> np.ndarray:
+        """A few items, or where they were streamed rows like them, shape (<= 64, d), float64."""
+        return _probes(self.gallery_rows, self.gallery)
 
     @cached_property
     def _query_summary(self) -> tuple[int, np.ndarray, float]:
@@ -192,6 +205,20 @@ class Statistics:
 def _deciding_eps(stored: float) -> float:
     """Return the rounding unit of products of rows that are stored with this one."""
     return min(stored, float(np.finfo(np.float32).eps))
+
+
+def _probes(rows: Array | None, moments: Moments | None) -> np.ndarray:
+    """Return rows evenly spread over those given; without any, rows as far out as the moments allow."""
+    if rows is not None:
+        step = max(1, rows.shape[0] // _PROBES)
+        return to_numpy(as_float64(rows[::step, :][:_PROBES, :]))
+    assert moments is not None  # one of both is there
+    away = np.random.default_rng(0).normal(size=(_PROBES, moments.width))
+    away[::2] = away[::2] @ to_numpy(moments.scatter)  # every other one along the leading axes
+    lengths = np.linalg.norm(away, axis=1, keepdims=True)
+    away *= moments.radius / np.where(lengths > 0, lengths, 1.0)
+    probes: np.ndarray = to_numpy(moments.mean) + away
+    return probes
 
 
 def longest_row(rows: Array) -> float:

@@ -60,7 +60,7 @@ class TestRoundTrip:
             first=first,
             second=second,
             metric="cosine",
-            comparison="euclidean",
+            comparison="ip",
             bound=1e-9,
             resolution=1e-7,
             gain=4.0,
@@ -147,7 +147,18 @@ class TestTampered:
 
     def test_of_a_later_format(self, path):
         rewrite(path, lambda header: {**header, "format_version": 99})
-        with pytest.raises(FormatError, match="closure format 99; this modgap reads up to 1"):
+        with pytest.raises(FormatError, match="closure format 99; this modgap reads format 2: upgr"):
+            read_closure(path)
+
+    def test_of_the_format_that_had_a_flag_and_no_bound(self, path):
+        new = ("bound", "resolution", "gain")
+
+        def older(header):
+            kept = {name: value for name, value in header.items() if name not in new}
+            return {**kept, "format_version": 1, "exact": True}
+
+        rewrite(path, older)
+        with pytest.raises(FormatError, match=r"closure format 1, which .* reads format 2: fit it"):
             read_closure(path)
 
     @pytest.mark.parametrize(

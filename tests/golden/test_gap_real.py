@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import math
+from itertools import permutations
 
 import numpy as np
 import pytest
 
 from modgap import measures as gap
 from modgap.measures import cloud as geometry
+from modgap.measures import look
 
 PAIRED = ("coco_clip_vitb16", "coco_clip_vitb16_untrained")
 
 
 def clouds(real_data, name):
     return real_data(name, "images.npy"), real_data(name, "texts.npy")
+
+
+def codes(*arrays, **options):
+    return [remark.code for remark in look(*arrays, **options)]
 
 
 def unit(x):
@@ -164,3 +170,58 @@ class TestClassTexts:
         assert found.residual_gap_curve.ratios[-1] == pytest.approx(0.974, abs=5e-4)
         assert found.hubness.k == 5
         assert found.linear_separability == 1.0
+
+
+class TestRemarks:
+    """What `look` says about real sets: what is so, and nothing else."""
+
+    @pytest.mark.parametrize("turned", [False, True])
+    def test_coco_was_stored_in_half_precision(self, turned, real_data):
+        images, texts = clouds(real_data, "coco_clip_vitb16")
+        pair = (texts, images) if turned else (images, texts)
+        for paired in (False, True):
+            (found,) = look(*pair, paired=paired)
+            assert (found.code, found.severity) == ("half-precision", "note")
+        for rows in pair:
+            np.testing.assert_array_equal(rows.astype(np.float16).astype(np.float32), rows)
+
+    def test_an_untrained_network_relates_nothing(self, real_data):
+        images, texts = clouds(real_data, "coco_clip_vitb16_untrained")
+        assert codes(images, texts, paired=True) == ["unrelated-pairs"]
+        assert codes(images, texts) == ["unrelated-clouds"]
+
+    @pytest.mark.parametrize("template", range(4))
+    def test_caltech_has_nothing_to_remark(self, template, real_data):
+        images = real_data("caltech101_clip_vitb32", "images.npy")
+        texts = real_data("caltech101_clip_vitb32", "texts.npy")[template]
+        labels = real_data("caltech101_clip_vitb32", "labels.npy")
+        for metric in ("cosine", "ip", "euclidean"):
+            assert look(images, texts, labels=labels, metric=metric) == ()
+        assert codes(images, texts, labels=(labels + 1) % 38) == ["chance"]
+        assert codes(texts, images) == ["full-rank"]
+
+    def test_cifar10_has_ten_texts(self, real_data):
+        images = real_data("cifar10_openclip_vitb32_laion2b", "images.npy")
+        texts = real_data("cifar10_openclip_vitb32_laion2b", "texts.npy")[0]
+        labels = real_data("cifar10_openclip_vitb32_laion2b", "labels.npy")
+        assert codes(images, texts, labels=labels) == ["few-items"]
+
+    def test_photos_span_the_space(self, real_data):
+        images = real_data("photos_clip_vitb32", "images.npy")
+        texts = real_data("photos_clip_vitb32", "texts.npy")
+        for queries, gallery in ((texts, images), (images, texts)):
+            (found,) = look(queries, gallery)
+            assert (found.code, found.count) == ("full-rank", 512)
+
+    def test_sides_of_different_models_are_noticed(self, real_data):
+        models = ("coco_clip_vitb16", "coco_clip_vitb16_untrained", "photos_clip_vitb32")
+        for images, texts in permutations(models, 2):
+            pair = real_data(images, "images.npy"), real_data(texts, "texts.npy")
+            assert "unrelated-clouds" in codes(*pair), (images, texts)
+
+    def test_a_set_of_one_model_and_another_subject_is_let_pass(self, real_data):
+        photos = real_data("photos_clip_vitb32", "images.npy")
+        objects = real_data("caltech101_clip_vitb32", "images.npy")
+        texts = real_data("photos_clip_vitb32", "texts.npy")
+        assert codes(objects, texts) == ["full-rank"]
+        assert codes(photos[:500], texts) == ["full-rank"]

@@ -85,7 +85,20 @@ def test_measure_prints_the_librarys_document(modgap, pair):
         sample.images[:90], sample.images[90:180], paired=True, sample=50, seed=4
     )
     found = json.loads(modgap("measure", *pair, "--paired", "--sample", 50, "--seed", 4, "--json"))
+    assert [found["inputs"][side].pop("path") for side in ("queries", "gallery")] == list(pair)
     assert found == expected.to_dict()
+
+
+def test_measure_prints_every_figure_as_csv(modgap, pair):
+    sample = load_sample()
+    rows = list(csv.reader(io.StringIO(modgap("measure", *pair, "--csv"))))
+    assert rows[0] == ["figure", "value"]
+    found = gap.measure(sample.images[:90], sample.images[90:180])
+    values = dict(rows[1:])
+    assert float(values["centroid_gap"]) == found.centroid_gap
+    assert float(values["gallery.mean_cosine"]) == found.gallery.mean_cosine
+    assert values["relative_modality_gap"] == ""
+    assert len(values) == len(found.table()) > 40
 
 
 def test_measure_shows_the_main_figures_with_a_sentence_each(modgap, pair, monkeypatch):
@@ -102,6 +115,20 @@ def test_measure_shows_the_main_figures_with_a_sentence_each(modgap, pair, monke
     assert max(map(len, table.splitlines())) <= 80
     assert "…" not in table
     assert "--paired measures the pairs" in modgap("measure", *pair, "--raw")
+
+
+def test_measure_says_first_what_to_know_about_the_data(modgap, tmp_path):
+    sample = load_sample()
+    np.save(tmp_path / "images.npy", sample.images)
+    np.save(tmp_path / "texts.npy", np.concatenate([sample.texts[0], sample.texts[0][:2]]))
+    words = ("measure", tmp_path / "images.npy", tmp_path / "texts.npy")
+    first, second, title = modgap(*words).splitlines()[:3]
+    assert first.startswith("warning: 2 of 12 gallery rows repeat another one")
+    assert second.startswith("note: the gallery has 12 rows")
+    assert title.startswith("1000 queries, 12 items")
+    remarks = json.loads(modgap(*words, "--json"))["remarks"]
+    assert [r["code"] for r in remarks] == ["copies-in-gallery", "few-items"]
+    assert f"{remarks[0]['severity']}: {remarks[0]['text']}" == first
 
 
 def test_measure_takes_one_template(modgap, tmp_path):

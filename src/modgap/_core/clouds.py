@@ -24,20 +24,19 @@ from modgap._core.arrays import (
     float64,
     namespace,
     normalize_rows,
-    row_norms,
-    to_numpy,
 )
 from modgap._core.checks import (
-    check_cloud,
     check_count,
-    check_directions,
-    check_finite,
-    check_same_width,
 )
 from modgap._core.moments import Moments
-from modgap.errors import DataError, ShapeError
+from modgap.errors import DataError
 
-__all__ = ["Center", "Cloud", "Pairing", "Tile", "open_cloud", "open_clouds", "open_pairs"]
+__all__ = [
+    "Center",
+    "Cloud",
+    "Pairing",
+    "Tile",
+]
 
 _Made = TypeVar("_Made")
 
@@ -162,13 +161,14 @@ class Cloud:
     @cached_property
     def center(self) -> Center:
         """Count, mean and variance: from the moments where they are there or will be."""
-        if not self._has_moments:
+        if not self.has_moments:
             return _center(self)
         found = self.moments
         return Center(found.count, found.mean, found.total_variance, found.eps)
 
     @property
-    def _has_moments(self) -> bool:
+    def has_moments(self) -> bool:
+        """Whether moments are there, or will be asked for anyway."""
         return self.known is not None or self.whole or "moments" in vars(self)
 
     @cached_property
@@ -213,7 +213,7 @@ class Cloud:
     def variance_along(self, unit: Array) -> float:
         """Return the variance along a direction of unit length, >= 0."""
         xp = namespace(unit)
-        if self._has_moments:
+        if self.has_moments:
             scatter = self.moments.scatter
             return max(dot(xp.matmul(scatter, unit), unit) / self.count, 0.0)
         about = (xp.matmul(block - self.center.mean, unit) for block in self.blocks())
@@ -275,93 +275,6 @@ class Cloud:
         return self
 
 
-def open_cloud(
-    x: Any,
-    name: str,
-    *,
-    normalize: bool = True,
-    directions: bool | None = None,
-    min_rows: int = 1,
-    moments: Moments | None = None,
-    whole: bool = False,
-) -> Cloud:
-    """Return an array, or moments, as a cloud: the door of every measure.
-
-    One pass over the values finds what is not finite, rows without direction, and the lengths. A
-    cloud goes through as it is, and moments are taken as those of the rows as they are measured.
-
-    Parameters
-    ----------
-    x : array (n, d), Moments or Cloud
-    name : str
-        For messages.
-    normalize : bool
-        Measure the rows as rows of unit length.
-    directions : bool, optional
-        Refuse rows of length zero; where `normalize` says so by default.
-    min_rows : int
-    moments : Moments, optional
-        Of the rows as they are measured, if they are there already.
-    whole : bool
-        Moments will be asked for: take the centre from them.
-
-    Raises
-    ------
-    DataError
-        A value is NaN, infinite or too large to be squared; a row has no direction.
-    ShapeError
-        The shape is wrong, or there are too few rows.
-    """
-    if isinstance(x, Moments):
-        x = _cloud_of_moments(x)
-    if isinstance(x, Cloud):
-        if x.count < min_rows:
-            raise ShapeError(
-                f"`{name}` must have at least {min_rows} row(s); got shape {(x.count, x.width)}"
-            )
-        return x.need_directions() if directions and x.rows is not None else x
-    x = check_cloud(x, name, min_rows=min_rows, finite=False)
-    x = x.detach() if hasattr(x, "detach") else x
-    lengths = _lengths(x, name)
-    if normalize if directions is None else directions:
-        _check_lengths(x, lengths, name)
-    if moments is not None and (moments.count, moments.width) != tuple(x.shape):
-        raise ShapeError(
-            f"`moments` of `{name}` must be of its rows {tuple(x.shape)}; got those of "
-            f"{(moments.count, moments.width)}"
-        )
-    return Cloud(x, normalize, lengths, known=moments, whole=whole)
-
-
-def open_clouds(
-    queries: Any,
-    gallery: Any,
-    *,
-    names: tuple[str, str] = ("queries", "gallery"),
-    moments: tuple[Moments | None, Moments | None] = (None, None),
-    **options: Any,
-) -> tuple[Cloud, Cloud]:
-    """Return two clouds of one width and library; options are those of `open_cloud`."""
-    ours = open_cloud(queries, names[0], moments=moments[0], **options)
-    theirs = open_cloud(gallery, names[1], moments=moments[1], **options)
-    if not isinstance(queries, Cloud) or not isinstance(gallery, Cloud):
-        check_same_width(_shown(ours), names[0], _shown(theirs), names[1])
-    return ours, theirs
-
-
-def open_pairs(
-    a: Any, b: Any, *, names: tuple[str, str] = ("a", "b"), **options: Any
-) -> tuple[Cloud, Cloud]:
-    """Return two clouds whose row i belongs together."""
-    first, second = open_clouds(a, b, names=names, **options)
-    if first.count != second.count:
-        raise ShapeError(
-            f"`{names[0]}` and `{names[1]}` must pair row by row; got {first.count} and "
-            f"{second.count} rows"
-        )
-    return first, second
-
-
 def tile_slices(rows: int) -> list[slice]:
     """Return the slices that cut a cloud into the sides of tiles."""
     return list(block_slices(rows, 1, elements=_TILE_ROWS))
@@ -398,48 +311,6 @@ def dot(v: Array, w: Array) -> float:
     """Return the inner product of two vectors as a float."""
     xp: Any = namespace(v, w)
     return float(xp.sum(v * w))
-
-
-def _shown(cloud: Cloud) -> Array:
-    """Return what says width and library of a cloud."""
-    return cloud.moments.mean[None, :] if cloud.rows is None else cloud.rows
-
-
-def _cloud_of_moments(moments: Moments) -> Cloud:
-    """Return moments as a cloud, of unit rows where the lengths that were seen say so."""
-    off = max(abs(moments.shortest - 1.0), abs(moments.longest - 1.0))
-    # A coordinate rounded to eps moves a unit row's length by that much at most.
-    is_unit = off <= max(moments.eps, 4 * math.sqrt(moments.width) * moments.product_eps)
-    return Cloud(None, is_unit, None, known=moments)
-
-
-def _lengths(x: Array, name: str) -> Array:
-    """Return the lengths of the rows, or name the row that has none because of what it holds."""
-    xp = namespace(x)
-    found = []
-    with np.errstate(over="ignore", invalid="ignore"):  # looked at below
-        for rows in block_slices(x.shape[0], x.shape[1]):
-            found.append(row_norms(as_float64(x[rows, :])))
-    lengths = found[0] if len(found) == 1 else xp.concat(found)
-    if not bool(xp.all(xp.isfinite(lengths))):
-        check_finite(x, name)
-        raise DataError(
-            f"`{name}` holds values up to {float(xp.max(xp.abs(as_float64(x)))):.3g}, whose squares "
-            "leave the range of float64; scale the rows down, which changes no direction"
-        )
-    return lengths
-
-
-def _check_lengths(x: Array, lengths: Array, name: str) -> None:
-    """Raise a DataError that names the first row without direction."""
-    if bool(namespace(lengths).all(lengths > 0)):
-        return
-    check_directions(x, name)
-    row = int(np.argmax(to_numpy(lengths) == 0))
-    raise DataError(
-        f"`{name}` row {row} has values so small that their squares vanish in float64; scale the "
-        "rows up, which changes no direction"
-    )
 
 
 def _center(cloud: Cloud) -> Center:

@@ -17,7 +17,8 @@ from modgap.measures.centroids import (
     squared_gap_per_dimension,
 )
 from modgap.measures.distributions import FrechetDistance, frechet_distance, linear_separability
-from modgap.measures.gap import CloudShape, Gap, GapCosines, measure
+from modgap.measures.gap import Gap, GapCosines, measure
+from modgap.measures.look import Remark, look
 from modgap.measures.matching import (
     DoublyStochasticDeviation,
     Hubness,
@@ -41,6 +42,7 @@ from modgap.measures.pairs import (
     paired_distance,
     relative_modality_gap,
 )
+from modgap.measures.shape import CloudShape
 
 __all__ = [
     "CloudShape",
@@ -52,6 +54,7 @@ __all__ = [
     "GapVarianceRatio",
     "Hubness",
     "RelativeAlignment",
+    "Remark",
     "ResidualGapCurve",
     "alignment",
     "centroid_cosine",
@@ -65,6 +68,7 @@ __all__ = [
     "gap_vector",
     "hubness",
     "linear_separability",
+    "look",
     "matched_mismatched_margin",
     "measure",
     "paired_cosine",

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 
 from modgap._core.arrays import Array, Float
-from modgap._core.clouds import dot, length, open_clouds, squared_length
+from modgap._core.clouds import dot, length, squared_length
+from modgap._core.opening import open_clouds
 from modgap.errors import DataError
 
 __all__ = [

@@ -12,7 +12,8 @@ import numpy as np
 
 from modgap._core.arrays import Array, Float, namespace, to_numpy
 from modgap._core.checks import check_number
-from modgap._core.clouds import diagonal_mask, open_cloud, squared_distances, squared_length
+from modgap._core.clouds import diagonal_mask, squared_distances, squared_length
+from modgap._core.opening import open_cloud
 from modgap.errors import DataError
 
 __all__ = [

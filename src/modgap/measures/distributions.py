@@ -9,8 +9,9 @@ import numpy as np
 
 from modgap._core.arrays import Array, Float, asarray_like, namespace, to_numpy
 from modgap._core.checks import check_count, check_number
-from modgap._core.clouds import open_clouds, squared_length
+from modgap._core.clouds import squared_length
 from modgap._core.moments import Moments, principal_axes
+from modgap._core.opening import open_clouds
 
 __all__ = ["FrechetDistance", "frechet_distance", "linear_separability"]
 

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeVar
 
 from modgap._core.arrays import Array, Float
 from modgap._core.checks import check_count, check_number
-from modgap._core.clouds import Cloud, open_clouds, open_pairs
+from modgap._core.clouds import Cloud
 from modgap._core.json import plain, stamp
 from modgap._core.moments import Moments
+from modgap._core.opening import open_clouds, open_pairs
 from modgap.decisions.metric import COSINE, EUCLIDEAN
-from modgap.errors import DataError, ShapeError
 from modgap.measures import centroids, distributions, matching, orthogonality, pairs
-from modgap.measures import cloud as geometry
+from modgap.measures.findings import Remark
+from modgap.measures.look import look
+from modgap.measures.shape import SHAPE, CloudShape, defined
 from modgap.measures.words import as_html
 
-__all__ = ["CloudShape", "Gap", "GapCosines", "measure"]
+__all__ = ["Gap", "GapCosines", "measure"]
 
 _Figure = TypeVar("_Figure")
 
@@ -51,27 +53,6 @@ FIGURES = (
     "hubness",
     "doubly_stochastic_deviation",
 )
-#: Figures of one cloud, likewise.
-SHAPE = (
-    "average_norm",
-    "mean_cosine",
-    "total_variance",
-    "rank",
-    "effective_rank",
-    "participation_ratio",
-    "uniformity",
-)
-
-
-def _defined(compute: Callable[[], _Figure]) -> _Figure | None:
-    """Return a figure, or None where these clouds do not have it (0/0, one row, no direction).
-
-    The clouds passed the door, so nothing else can be wrong with them.
-    """
-    try:
-        return compute()
-    except (DataError, ShapeError):
-        return None
 
 
 @dataclass(frozen=True)
@@ -85,62 +66,6 @@ class GapCosines:
 
     queries: orthogonality.DifferenceCosines | None
     gallery: orthogonality.DifferenceCosines | None
-
-
-@dataclass(frozen=True, eq=False)
-class CloudShape:
-    """The shape of one cloud of a `Gap`; the figures are those of `modgap.measures.cloud`.
-
-    None where the cloud does not have one: a single row, rows that are all equal, moments alone.
-
-    Attributes
-    ----------
-    cloud, drawn : Cloud
-        All rows, and those that the pairs of `uniformity` are taken from.
-    """
-
-    cloud: Cloud
-    drawn: Cloud
-
-    @property
-    def rows(self) -> int:
-        """Number of rows."""
-        return self.cloud.count
-
-    @cached_property
-    def average_norm(self) -> float | None:
-        """Mean length of the rows as they are stored."""
-        return _defined(lambda: geometry.average_norm(self.cloud))
-
-    @cached_property
-    def mean_cosine(self) -> float | None:
-        """Mean cosine between two different rows."""
-        return _defined(lambda: geometry.mean_cosine(self.cloud))
-
-    @cached_property
-    def total_variance(self) -> float:
-        """Mean squared distance of the rows to their mean."""
-        return geometry.total_variance(self.cloud)
-
-    @cached_property
-    def rank(self) -> int:
-        """Numerical rank of the centred rows: dimensions that the cloud spans."""
-        return self.cloud.moments.full_axes.rank
-
-    @cached_property
-    def effective_rank(self) -> float | None:
-        """How many dimensions the cloud fills, by the entropy of its singular values."""
-        return _defined(lambda: geometry.effective_rank(self.cloud))
-
-    @cached_property
-    def participation_ratio(self) -> float | None:
-        """How many equal variances would be spread as the cloud's are."""
-        return _defined(lambda: geometry.participation_ratio(self.cloud))
-
-    @cached_property
-    def uniformity(self) -> float | None:
-        """Logarithm of the mean Gaussian potential of the pairs of rows."""
-        return _defined(lambda: geometry.uniformity(self.drawn))
 
 
 @dataclass(frozen=True, init=False, eq=False, repr=False)
@@ -292,12 +217,12 @@ class Gap:
         return self.queries.drawn, self.gallery.drawn
 
     def _of_pairs(self, compute: Callable[[Cloud, Cloud], _Figure]) -> _Figure | None:
-        return _defined(lambda: compute(*self._clouds)) if self.paired else None
+        return defined(lambda: compute(*self._clouds)) if self.paired else None
 
     @cached_property
     def gap_direction(self) -> Float[Array, " d"] | None:
         """The gap vector scaled to unit length, shape (d,); from the gallery to the queries."""
-        return _defined(lambda: centroids.gap_direction(*self._clouds))
+        return defined(lambda: centroids.gap_direction(*self._clouds))
 
     @cached_property
     def gap_vector(self) -> Float[Array, " d"]:
@@ -317,12 +242,12 @@ class Gap:
     @cached_property
     def centroid_gap_floor(self) -> float | None:
         """The gap that sampling alone gives clouds of one true mean."""
-        return _defined(lambda: centroids.centroid_gap_floor(*self._clouds))
+        return defined(lambda: centroids.centroid_gap_floor(*self._clouds))
 
     @cached_property
     def centroid_cosine(self) -> float | None:
         """Cosine of the two means."""
-        return _defined(lambda: centroids.centroid_cosine(*self._clouds))
+        return defined(lambda: centroids.centroid_cosine(*self._clouds))
 
     @cached_property
     def frechet_distance(self) -> distributions.FrechetDistance:
@@ -332,13 +257,13 @@ class Gap:
     @cached_property
     def gap_variance_ratio(self) -> orthogonality.GapVarianceRatio | None:
         """Variance of each cloud along the gap over its average variance per direction."""
-        return _defined(lambda: orthogonality.gap_variance_ratio(*self._clouds))
+        return defined(lambda: orthogonality.gap_variance_ratio(*self._clouds))
 
     @cached_property
     def residual_gap_curve(self) -> orthogonality.ResidualGapCurve | None:
         """Share of the gap outside the gallery's leading axes: 0, powers of two, and all of them."""
         ks = _few(self.gallery.rank)
-        return _defined(lambda: orthogonality.residual_gap_curve(*self._clouds, ks=ks))
+        return defined(lambda: orthogonality.residual_gap_curve(*self._clouds, ks=ks))
 
     @cached_property
     def paired_distance(self) -> float | None:
@@ -368,7 +293,7 @@ class Gap:
     @cached_property
     def linear_separability(self) -> float | None:
         """Held-out balanced accuracy of a linear probe between the clouds."""
-        return _defined(
+        return defined(
             lambda: distributions.linear_separability(*self._drawn, sample=None, seed=self.seed)
         )
 
@@ -380,8 +305,8 @@ class Gap:
             return None
         ours, theirs = self._drawn
         return GapCosines(
-            _defined(lambda: orthogonality.difference_cosines(ours, gap)),
-            _defined(lambda: orthogonality.difference_cosines(theirs, gap)),
+            defined(lambda: orthogonality.difference_cosines(ours, gap)),
+            defined(lambda: orthogonality.difference_cosines(theirs, gap)),
         )
 
     @cached_property
@@ -390,7 +315,7 @@ class Gap:
         if not self.paired:
             return None
         metric = COSINE if self.normalize else EUCLIDEAN
-        return _defined(lambda: matching.relative_alignment(*self._drawn, metric=metric))
+        return defined(lambda: matching.relative_alignment(*self._drawn, metric=metric))
 
     @cached_property
     def hubness(self) -> matching.Hubness | None:
@@ -399,22 +324,30 @@ class Gap:
             return None
         metric = COSINE if self.normalize else EUCLIDEAN
         k = min(self.k, max(1, self.gallery.drawn.count // 2))
-        return _defined(lambda: matching.hubness(*self._drawn, k=k, metric=metric))
+        return defined(lambda: matching.hubness(*self._drawn, k=k, metric=metric))
 
     @cached_property
     def doubly_stochastic_deviation(self) -> matching.DoublyStochasticDeviation | None:
         """How far the softmax matrices are from doubly stochastic."""
-        return _defined(
+        return defined(
             lambda: matching.doubly_stochastic_deviation(*self._drawn, temperature=self.temperature)
         )
+
+    @cached_property
+    def remarks(self) -> tuple[Remark, ...]:
+        """What to know about the data before reading any of it; see `look`. Needs the rows."""
+        if any(cloud.rows is None for cloud in self._clouds):
+            return ()
+        metric = COSINE if self.normalize else EUCLIDEAN
+        return look(*self._clouds, paired=self.paired, metric=metric, seed=self.seed)
 
     def to_dict(self) -> dict[str, Any]:
         """Return every figure as one JSON-able dictionary; absent ones are None.
 
         Keys are the names of the figures; the shape of each cloud lies under "queries" and
         "gallery". "schema" and "modgap" are the version of the names and of the package, "inputs"
-        the arrays that were measured, "sample" how many rows the measures listed in its "measures"
-        used.
+        the arrays that were measured, "remarks" what to know about them, "sample" how many rows the
+        measures listed in its "measures" used.
         """
         sides = {"queries": self.queries, "gallery": self.gallery}
         return {
@@ -425,6 +358,7 @@ class Gap:
             "dimension": self.dimension,
             "paired": self.paired,
             "normalize": self.normalize,
+            "remarks": plain(self.remarks),
             **{name: plain(getattr(self, name)) for name in FIGURES},
             **{
                 side: {name: plain(getattr(shape, name)) for name in SHAPE}
@@ -437,6 +371,12 @@ class Gap:
                 **{side: shape.drawn.count for side, shape in sides.items()},
             },
         }
+
+    def table(self) -> list[dict[str, Any]]:
+        """Return every figure as a row {"figure", "value"}; parts of a record as "name.part"."""
+        document = self.to_dict()
+        parts = {name: document[name] for name in (*FIGURES, "queries", "gallery")}
+        return [{"figure": name, "value": value} for name, value in _flat(parts, "")]
 
     @property
     def title(self) -> str:
@@ -497,6 +437,15 @@ def _input(cloud: Cloud) -> dict[str, Any]:
     """Return shape and dtype of a cloud as it came in."""
     dtype = None if cloud.rows is None else str(cloud.rows.dtype).rpartition(".")[2]
     return {"shape": [cloud.count, cloud.width], "dtype": dtype}
+
+
+def _flat(parts: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """Yield the figures of nested records with the path of their names."""
+    if isinstance(parts, dict | list):
+        for key, part in parts.items() if isinstance(parts, dict) else enumerate(parts):
+            yield from _flat(part, f"{path}.{key}" if path else str(key))
+    else:
+        yield path, parts
 
 
 def _few(rank: int) -> list[int]:

@@ -10,7 +10,8 @@ import numpy as np
 
 from modgap._core.arrays import Array, Float, namespace, to_numpy
 from modgap._core.checks import check_count, check_number
-from modgap._core.clouds import Cloud, open_clouds, open_pairs, squared_distances, tile_slices
+from modgap._core.clouds import Cloud, squared_distances, tile_slices
+from modgap._core.opening import open_clouds, open_pairs
 from modgap.decisions.metric import EUCLIDEAN, Metric, as_metric
 from modgap.decisions.neighbors import search
 from modgap.errors import ArgumentError

@@ -15,14 +15,8 @@ import numpy as np
 
 from modgap._core.arrays import Array, Float, as_float64, namespace, to_numpy
 from modgap._core.checks import check_array, check_count, check_finite, check_same_width
-from modgap._core.clouds import (
-    Cloud,
-    Tile,
-    diagonal_mask,
-    open_cloud,
-    open_clouds,
-    squared_distances,
-)
+from modgap._core.clouds import Cloud, Tile, diagonal_mask, squared_distances
+from modgap._core.opening import open_cloud, open_clouds
 from modgap.errors import ArgumentError, DataError
 from modgap.measures.centroids import gap_direction
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from modgap._core.arrays import Array, Float, namespace
 from modgap._core.checks import check_number
-from modgap._core.clouds import Cloud, dot, open_pairs
+from modgap._core.clouds import Cloud, dot
+from modgap._core.opening import open_pairs
 from modgap.errors import DataError
 from modgap.measures.cloud import mean_cosine
 

@@ -13,7 +13,7 @@ import pytest
 import modgap
 from modgap import Gap
 from modgap import measures as gap
-from modgap._core import checks, clouds
+from modgap._core import checks, clouds, opening
 from modgap._core import moments as moments_module
 from modgap._core.moments import Moments
 from modgap.errors import ShapeError
@@ -32,6 +32,7 @@ KEYS = (
     "dimension",
     "paired",
     "normalize",
+    "remarks",
     "centroid_gap",
     "squared_gap_per_dimension",
     "centroid_gap_floor",
@@ -286,13 +287,20 @@ class TestCost:
             (np.linalg, ("eigh", "svd", "solve", "qr")),
             (checks, ("check_finite", "check_directions")),
             (moments_module, ("_moments_of_rows",)),
-            (clouds, ("_lengths", "_center", "_pairing")),
+            (clouds, ("_center", "_pairing")),
+            (opening, ("row_lengths",)),
         ):
             for name in names:
                 counted(module, name)
         gap.measure(queries, partners, paired=True).to_dict()
         # One scan and one pass for moments a cloud; eigh of each, and the singular values between.
-        assert counts == {"_lengths": 2, "_moments_of_rows": 2, "_pairing": 1, "eigh": 2, "svd": 1}
+        assert counts == {
+            "row_lengths": 2,
+            "_moments_of_rows": 2,
+            "_pairing": 1,
+            "eigh": 2,
+            "svd": 1,
+        }
 
     def test_a_figure_that_nobody_asks_for_is_not_made(self, queries, partners, monkeypatch):
         monkeypatch.setattr(np.linalg, "eigh", None)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from modgap._core import clouds as _clouds
+from modgap._core.opening import open_cloud
 from modgap.errors import DataError
 from modgap.measures import cloud as geometry
 
@@ -188,7 +189,7 @@ def test_a_gradient_graph_is_left_behind(cloud):
 def test_blocks_of_rows_do_not_change_the_mean(rng):
     # 4.5 Mi values: more than one block.
     x = rng.normal(size=(70_000, 64)).astype(np.float32) + np.float32(1)
-    found = _clouds.open_cloud(x, "x").center
+    found = open_cloud(x, "x").center
     rows = unit(x)
     # 70,000 terms below 1 in two orders: rounding of the sums, over their number.
     np.testing.assert_allclose(found.mean, rows.mean(0), atol=1e-14)

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from modgap._core.arrays import Array, namespace, normalize_rows, to_numpy
-from modgap._core.clouds import Cloud, open_cloud
+from modgap._core.clouds import Cloud
 from modgap._core.json import plain
+from modgap._core.opening import open_cloud
 from modgap.measures.centroids import gap_vector
 from modgap.measures.orthogonality import variance_ratio_along
 from modgap.paper.dynamics.settings import Simulation

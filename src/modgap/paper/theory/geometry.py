@@ -21,8 +21,8 @@ from modgap._core.arrays import (
     to_numpy,
 )
 from modgap._core.checks import check_array, check_clouds, check_count, check_finite, check_number
-from modgap._core.clouds import open_cloud
 from modgap._core.moments import Moments
+from modgap._core.opening import open_cloud
 from modgap.decisions.metric import EUCLIDEAN
 from modgap.decisions.neighbors import nearest
 from modgap.errors import DataError, ShapeError

@@ -36,7 +36,7 @@ class GapCloser(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
     ----------
     method : str
         A key of `modgap.closers.METHODS`; a comparison may follow, as in "affine:ip".
-    metric, alpha, n_components, side, reduce, scale, compare
+    metric, alpha, n_components, side, reduce, scale, compare, rotation, shrinkage
         As `modgap.fit` takes them.
 
     Attributes
@@ -69,6 +69,8 @@ class GapCloser(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         reduce: bool = False,
         scale: float | None = None,
         compare: str | None = None,
+        rotation: int | str | None = None,
+        shrinkage: float | None = None,
     ) -> None:
         self.method = method
         self.metric = metric
@@ -78,6 +80,8 @@ class GapCloser(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         self.reduce = reduce
         self.scale = scale
         self.compare = compare
+        self.rotation = rotation
+        self.shrinkage = shrinkage
 
     def fit(
         self,

@@ -17,9 +17,11 @@ from typing import Any
 from modgap._core.arrays import Array, Float
 from modgap._core.checks import check_choice, check_paired
 from modgap._core.moments import Moments
-from modgap.closers import approximate, exact
+from modgap.closers import approximate, balanced, exact
 from modgap.closers._setting import Setting, checked_setting
+from modgap.closers.balanced import balance
 from modgap.closers.closure import Closure
+from modgap.closers.lift import lift_gallery, lift_queries
 from modgap.closers.maps import AffineMap
 from modgap.closers.registry import METHODS, Method
 from modgap.closers.statistics import Statistics
@@ -31,9 +33,12 @@ __all__ = [
     "Closure",
     "Method",
     "Statistics",
+    "balance",
     "fit",
     "fit_moments",
     "fit_statistics",
+    "lift_gallery",
+    "lift_queries",
     "load",
     "method_and_comparison",
 ]
@@ -44,6 +49,7 @@ _FITTERS: dict[str, Callable[[Setting], Closure]] = {
     "orthogonal": exact.orthogonal,
     "affine": exact.affine,
     "scaled": exact.scaled,
+    "balanced": balanced.fit,
     "mean-shift": approximate.mean_shift,
     "center": approximate.center,
     "standardize": approximate.standardize,
@@ -65,6 +71,8 @@ def fit(
     reduce: bool = False,
     scale: float | None = None,
     compare: str | None = None,
+    rotation: int | str | None = None,
+    shrinkage: float | None = None,
 ) -> Closure:
     """Return the closure that a closer fits to two clouds. Neither cloud is changed.
 
@@ -87,7 +95,8 @@ def fit(
         Which side `orthogonal` moves: the gallery by default; by inner product the queries, since
         moving the gallery there changes nothing, neither decisions nor their stability.
     reduce : bool
-        `affine` and `scaled`: return the r coordinates within the gallery's hull instead of d.
+        `affine` and `scaled`: return the r coordinates within the gallery's hull instead of d;
+        `balanced`: the coordinates themselves, strongest first, of which any prefix may be stored.
     scale : float, optional
         `scaled` only: factor of the projected queries about the centre of the gallery's sphere; 4 by
         default.
@@ -95,6 +104,12 @@ def fit(
         How mapped rows will be compared, where the index at hand does not offer the metric: for the
         closers that keep decisions. By default as `metric` says; unit rows that were moved by inner
         product. From a product to a distance or back keeps answers where all items have one length.
+    rotation : int or "none", optional
+        `balanced` only: seed of a rotation of the mapped rows, 0 by default, which codes of few bits
+        want; it costs nothing, being folded into the map. "none" moves rows the least.
+    shrinkage : float, optional
+        `balanced` only: share of a multiple of I in the queries' second moments, in [0, 1]; chosen on
+        queries held out by default. It changes how much is won, never a ranking.
 
     Raises
     ------
@@ -131,6 +146,8 @@ def fit(
         reduce=reduce,
         scale=scale,
         compare=compare,
+        rotation=rotation,
+        shrinkage=shrinkage,
     )
 
 

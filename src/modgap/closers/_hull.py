@@ -47,10 +47,11 @@ class Span:
 def span_of(s: Setting) -> Span:
     """Return the span of as many components as were asked for."""
     basis = to_numpy(principal_axes(s.stats.gallery, s.n_components).axes)
-    return Span(basis, _left_out(s, basis.shape[1]))
+    return Span(basis, left_out(s, basis.shape[1]))
 
 
-def _left_out(s: Setting, used: int) -> float:
+def left_out(s: Setting, used: int) -> float:
+    """Return the largest distance of an item to the span of the first axes about the mean."""
     stats = s.stats
     if used == s.width:
         return 0.0

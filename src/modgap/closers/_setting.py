@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from modgap._core.checks import check_choice, check_components, check_number
+from modgap._core.checks import check_choice, check_components, check_count, check_number
 from modgap.closers.closure import Closure
 from modgap.closers.maps import AffineMap
 from modgap.closers.registry import METHODS, Method
@@ -32,6 +32,8 @@ class Setting:
     reduce: bool
     scale: float
     compare: Metric
+    rotation: int | None = 0
+    shrinkage: float | None = None
 
     @property
     def width(self) -> int:
@@ -85,6 +87,8 @@ def checked_setting(
     reduce: bool = False,
     scale: float | None = None,
     compare: str | None = None,
+    rotation: int | str | None = None,
+    shrinkage: float | None = None,
 ) -> Setting:
     """Return the options of a method, those that it does not take refused."""
     check_taken(
@@ -95,6 +99,8 @@ def checked_setting(
         reduce=reduce,
         scale=scale,
         compare=compare,
+        rotation=rotation,
+        shrinkage=shrinkage,
     )
     comparison = _comparison(known, stats.metric, compare)
     sides = ("gallery", "queries")
@@ -108,6 +114,10 @@ def checked_setting(
         if scale is None
         else check_number(scale, "scale", low=0.0, open_low=True),
         compare=comparison,
+        rotation=_rotation(rotation),
+        shrinkage=None
+        if shrinkage is None
+        else check_number(shrinkage, "shrinkage", low=0, high=1),
     )
 
 
@@ -119,6 +129,17 @@ def check_taken(known: Method, **options: Any) -> None:
             raise ArgumentError(
                 f"`{known.name}` has no option `{name}`; leave it out, or use {' or '.join(takers)}"
             )
+
+
+def _rotation(value: int | str | None) -> int | None:
+    """Return the seed of a rotation, 0 by default; None for no rotation."""
+    if value is None:
+        return 0
+    if value == "none":
+        return None
+    if isinstance(value, str):
+        raise ArgumentError(f'`rotation` must be a seed >= 0 or "none"; got {value!r}')
+    return check_count(value, "rotation", low=0)
 
 
 def _comparison(known: Method, metric: Metric, compare: str | None) -> Metric:

@@ -18,7 +18,8 @@ class Method:
     ----------
     name, summary : str
     takes : frozenset of str
-        Which of "alpha", "n_components", "side", "reduce", "scale", "compare" it knows.
+        Which of "alpha", "n_components", "side", "reduce", "scale", "compare", "rotation", "shrinkage"
+        it knows.
     needs : {"moments", "rows", "pairs"}
         What it is fitted from.
     held_out : bool
@@ -79,6 +80,13 @@ METHODS: dict[str, Method] = {
             "project as affine does, and push the queries away from the sphere's centre",
             takes="n_components reduce scale",
             comparison="euclidean",
+        ),
+        _exact(
+            "balanced",
+            "give both sides the same second moments, halfway each",
+            takes="alpha n_components reduce rotation shrinkage",
+            comparison="ip",
+            source="olkin1982distance",
         ),
         _approximate(
             "mean-shift",

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, reduce
 
 import numpy as np
 
@@ -49,6 +50,8 @@ class Statistics:
         Prepared rows.
     eps : float
         Rounding unit of the products that decide: that of float32 for rows stored in halves.
+    query_parts : tuple of Moments
+        Of the pieces that streamed queries came in, where they are known: folds for cross-validation.
     """
 
     metric: Metric
@@ -57,6 +60,7 @@ class Statistics:
     query_rows: Array | None = None
     gallery_rows: Array | None = None
     eps: float = float(np.finfo(np.float64).eps)
+    query_parts: tuple[Moments, ...] = ()
 
     @classmethod
     def of_rows(
@@ -82,21 +86,28 @@ class Statistics:
         )
 
     @classmethod
-    def of_moments(cls, queries: Moments, gallery: Moments, metric: Metric) -> Statistics:
-        """Return the statistics of two clouds that were streamed.
+    def of_moments(
+        cls, queries: Moments | Sequence[Moments], gallery: Moments, metric: Metric
+    ) -> Statistics:
+        """Return the statistics of two clouds that were streamed, the queries in pieces or as a whole.
 
         Raises
         ------
         ShapeError
             The moments have different widths.
         """
+        parts = () if isinstance(queries, Moments) else tuple(queries)
+        if parts:
+            queries = reduce(Moments.merge, parts)
+        if not isinstance(queries, Moments):
+            raise ShapeError("`queries` must hold at least one piece; got none")
         if queries.width != gallery.width:
             raise ShapeError(
                 "`queries` and `gallery` must share the embedding dimension d; got "
                 f"{queries.width} and {gallery.width}"
             )
         eps = _deciding_eps(max(queries.eps, gallery.eps))
-        return cls(metric, gallery, query_moments=queries, eps=eps)
+        return cls(metric, gallery, query_moments=queries, eps=eps, query_parts=parts)
 
     @property
     def width(self) -> int:

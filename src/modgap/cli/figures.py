@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -25,9 +25,9 @@ def figures(
 ) -> None:
     """Draw the paper's figures anew, each from its own computation.
 
-    For each figure: the drawing, its numbers as JSON, and a verdict on the paper's claim that is
-    computed from these numbers. Figures of trained models use the embeddings under --data, or the
-    sample that ships with modgap.
+    For each figure: the drawing, its tables as CSV, its numbers as JSON, and for each claim of the
+    paper whether they support it, contradict it, or cannot tell. Figures of trained models use the
+    embeddings under --data, and the sample that ships with modgap.
 
     Examples
     --------
@@ -49,16 +49,12 @@ def figures(
     ) as advance:
         made = make(wanted, target, data=data, progress=advance)
     if json:
-        print_json(made)
-    else:
-        for entry in made:
-            _print(entry)
-        say(f"Figures: {target / 'index.html'}")
-
-
-def _print(entry: dict[str, Any]) -> None:
-    from modgap.cli._console import say
-    from modgap.paper.figures.record import words
-
-    say(f"Figure {entry['figure']}, {entry['title']}: the claim {words(entry['holds'])}.")
-    say(f"  {entry['verdict']}")
+        print_json(made.to_dict())
+        return
+    for one in made.excluded:
+        say(f"Left out: {one.name}, {one.reason}.")
+    for figure in made.figures:
+        say(f"Figure {figure.number}, {figure.title}")
+        for found in figure.findings:
+            say(f"  {found.verdict}: {found.claim} ({'; '.join(found.evidence)})")
+    say(f"Figures: {target / 'index.html'}")

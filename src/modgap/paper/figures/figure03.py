@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from modgap.charts import theme
-from modgap.paper.figures.record import Figure, judge, listed
+from modgap.paper.figures.drawing import fixed, grid, linked_clouds, point_rows
+from modgap.paper.figures.record import Case, Figure, Finding, Rows, findings, listed
 from modgap.paper.figures.sources import Sources
 from modgap.paper.theory import contrastive_gradient
 
@@ -20,6 +21,8 @@ CLAIM = (
 TEMPERATURE = 0.1
 #: Little: a loss under 0.05, and a gradient under a twentieth of that with partners swapped.
 _LITTLE_LOSS, _LITTLE_SHARE, _MUCH = 0.05, 0.05, 1.0
+#: Ahead by this many temperatures, a partner takes all but exp(-5) of the softmax.
+_CLEARLY = 5.0
 _THIN = np.array([[0.0, -1.0], [0.03, 0.0], [-0.03, 1.0]])
 _WIDE = np.array([[0.0, -1.0], [0.3, 0.0], [-0.1, 1.0]])
 #: Name, one modality, shift of the other, its order.
@@ -35,23 +38,47 @@ SETTINGS = (
 def figure(sources: Sources) -> Figure:
     """Return the figure. It is a construction, and needs no data."""
     scenes = [_scene(*setting) for setting in SETTINGS]
-    aligned = [s for s in scenes if s["aligned"]]
+    points = [row for s in scenes for row in point_rows(s["x"], s["y"], scene=s["name"])]
+    losses = [{k: v for k, v in s.items() if k not in ("x", "y")} for s in scenes]
+    return Figure(
+        3, "A gap that the loss does not see", CLAIM, _told(scenes),
+        {"temperature": TEMPERATURE, "scenes": scenes}, {"points": points, "losses": losses},
+        _chart(scenes, points), ("a construction: three points a modality, temperature 0.1",),
+    )  # fmt: skip
+
+
+def _told(scenes: list[dict[str, Any]]) -> tuple[Finding, ...]:
+    clear = [s for s in scenes if s["aligned"] and s["margin"] > _CLEARLY * TEMPERATURE]
+    barely = [s for s in scenes if s["aligned"] and s["margin"] <= _CLEARLY * TEMPERATURE]
     crossed = [s for s in scenes if not s["aligned"]]
     little = _LITTLE_SHARE * min(s["gradient"] for s in crossed)
-    parts = [s["loss"] < _LITTLE_LOSS and s["gradient"] < little for s in aligned]
-    parts += [s["loss"] > _MUCH for s in crossed]
-    margins = [s["margin"] / TEMPERATURE for s in aligned]
-    verdict = (
-        f"With every partner nearest, gaps of {listed((s['gap'] for s in aligned), '.2g')} have losses "
-        f"of {listed((s['loss'] for s in aligned), '.1e')} and gradients of length "
-        f"{listed((s['gradient'] for s in aligned), '.1e')}; with two partners swapped the loss is "
-        f"{crossed[0]['loss']:.1f} and the gradient {crossed[0]['gradient']:.1f}. Being nearest is enough "
-        f"only by some margin: squared distances ahead by {listed(margins, '.2g')} temperatures."
-    )
-    return Figure(
-        3, "A gap that the loss does not see", CLAIM, judge(parts), verdict,
-        {"temperature": TEMPERATURE, "scenes": scenes}, _chart(scenes),
-        ("a construction: three points a modality, temperature 0.1",),
+
+    def seen(some: list[dict[str, Any]]) -> str:
+        ahead, gaps = (
+            listed(values, ".2g")
+            for values in ([s["margin"] / TEMPERATURE for s in some], [s["gap"] for s in some])
+        )
+        losses, pulls = (listed((s[key] for s in some), ".1e") for key in ("loss", "gradient"))
+        return (
+            f"gap {gaps}: loss {losses}, gradient {pulls}, partners ahead by {ahead} temperatures"
+        )  # fmt: skip
+
+    def small(some: list[dict[str, Any]]) -> bool:
+        return all(s["loss"] < _LITTLE_LOSS and s["gradient"] < little for s in some)
+
+    return (
+        *findings(
+            "with partners nearest by a clear margin, loss and gradient are close to zero at every gap",
+            [Case("", small(clear), seen(clear))],
+        ),
+        *findings(
+            "being nearest is enough, by however little", [Case("", small(barely), seen(barely))]
+        ),
+        *findings(
+            "with two partners swapped, the same gap has a loss and a gradient",
+            [Case("", all(s["loss"] > _MUCH for s in crossed),
+                  f"loss {crossed[0]['loss']:.1f}, gradient {crossed[0]['gradient']:.1f}")],
+        ),
     )  # fmt: skip
 
 
@@ -76,31 +103,15 @@ def _scene(name: str, x: np.ndarray, shift: float, order: tuple[int, ...]) -> di
     }
 
 
-def _chart(scenes: list[dict[str, Any]]) -> Any:
+def _chart(scenes: list[dict[str, Any]], points: Rows) -> Any:
     alt = theme.altair()
     charts = []
     for scene in scenes:
-        points = [
-            {"a": float(p[0]), "b": float(p[1]), "side": side}
-            for side in ("x", "y")
-            for p in scene[side]
-        ]
-        links = [
-            {"a": float(p[0]), "b": float(p[1]), "a2": float(q[0]), "b2": float(q[1])}
-            for p, q in zip(scene["x"], scene["y"], strict=True)
-        ]
-        x = alt.X("a:Q", title=None, scale=alt.Scale(domain=[-0.6, 2.9]))
-        y = alt.Y("b:Q", title=None, scale=alt.Scale(domain=[-1.4, 1.4]))
-        lines = alt.Chart(theme.table(links)).mark_rule(color=theme.MUTED, strokeWidth=1.5)
-        marks = alt.Chart(theme.table(points)).mark_point(filled=True, size=110, opacity=0.95)
-        chart = alt.layer(
-            lines.encode(x=x, y=y, x2="a2:Q", y2="b2:Q"),
-            marks.encode(
-                x=x, y=y,
-                **theme.keyed("side", ["x", "y"], colors=(theme.GALLERY, theme.QUERIES)),
-            ),
-        )  # fmt: skip
+        own = [row for row in points if row["scene"] == scene["name"]]
+        x = alt.X("a:Q", title=None, scale=fixed(-0.6, 2.9))
+        y = alt.Y("b:Q", title=None, scale=fixed(-1.4, 1.4))
         sizes = f"loss {scene['loss']:.1e}, gradient {scene['gradient']:.1e}"
         title = alt.TitleParams(scene["name"], subtitle=sizes)
-        charts.append(chart.properties(width=215, height=170, title=title))
-    return alt.vconcat(alt.hconcat(*charts[:3]), alt.hconcat(*charts[3:]))
+        chart = linked_clouds(own, x, y, size=110, width=1.5)
+        charts.append(chart.properties(width=225, height=180, title=title))
+    return grid(charts, 3)

@@ -9,9 +9,10 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from modgap.charts import theme
-from modgap.paper.dynamics import Simulation, initial_clouds, simulate
-from modgap.paper.figures.figure04 import lines
-from modgap.paper.figures.record import Figure, judge
+from modgap.paper.dynamics import Simulation, Trajectory, initial_clouds
+from modgap.paper.figures import runs
+from modgap.paper.figures.drawing import curves, fixed, linked_clouds, point_rows
+from modgap.paper.figures.record import Case, Figure, Finding, Rows, findings
 from modgap.paper.figures.sources import Sources
 from modgap.paper.theory import softmax_sums
 
@@ -21,43 +22,80 @@ CLAIM = (
     "the mass S_i that a point gets falls with its distance to the other modality, so training, even "
     "from isotropic clouds, first removes the variance along the gap"
 )
-#: The plane of the upper pictures, and the run below.
+#: The plane of the upper pictures, and its temperatures.
 PLANE = Simulation(n=150, dimension=2, start="clusters", spread=0.15, start_gap=1.6, seed=1)
-#: A rate below temperature^2 / (2 ||g||^2); above it descent overshoots along the gap at first.
-RUN = Simulation(start="isotropic", rate=0.0005, steps=4000, record_every=2, seed=0)
-_CORRELATION, _HALF, _SHRUNK, _GAP = -0.8, 0.5, 0.1, 0.1
+_TEMPERATURES = (1.0, 0.3)
+#: The runs below: a rate at which no start overshoots, and clouds of half and of a whole gap's width.
+RUN = Simulation(start="isotropic", rate=0.0005, record_every=4)
+STAGES = (0, 12, 24, 48, 120, 400)
+STARTS = (0, 1, 2, 3, 4)
+_WIDE = 0.32
+_CORRELATION, _SHRUNK, _ALIGNED, _GAP = -0.8, 0.1, 0.99, 0.8
 
 
-def figure(sources: Sources, *, plane: Simulation = PLANE, run: Simulation = RUN) -> Figure:
+def figure(
+    sources: Sources,
+    *,
+    plane: Simulation = PLANE,
+    settings: Simulation = RUN,
+    stages: tuple[int, ...] = STAGES,
+    starts: tuple[int, ...] = STARTS,
+) -> Figure:
     """Return the figure. It is a simulation, and needs no data."""
-    masses = [_masses(replace(plane, temperature=t)) for t in (1.0, 0.3)]
-    path = _path(run)
-    falls = [m["correlation"] < _CORRELATION for m in masses]
-    first = path["shrunk_at"] is not None and (
-        path["aligned_at"] is None or path["shrunk_at"] < path["aligned_at"]
-    )
-    stays = path["end_gap"] > _GAP
-    when = {
-        key: "never" if path[key] is None else f"at step {path[key]:,}"
-        for key in ("halved_at", "shrunk_at", "aligned_at")
+    masses = [_masses(replace(plane, temperature=t)) for t in _TEMPERATURES]
+    usual = [runs.run(replace(settings, seed=seed), stages) for seed in starts]
+    wide = [runs.run(replace(settings, seed=seed, spread=_WIDE), stages) for seed in starts]
+    events = {"usual": [_events(run) for run in usual], "wide": [_events(run) for run in wide]}
+    tables: dict[str, Rows] = {
+        "masses": [row for m in masses for row in m["rows"]],
+        "points": _points(usual[0]),
+        "curves": runs.logged(usual[0], "loss", "gap", "variance_ratio"),
     }
-    verdict = (
-        "Rank correlation of S_i with the distance to the other modality's mean: "
-        + ", ".join(f"{m['correlation']:.2f} (temperature {m['temperature']:g})" for m in masses)
-        + f". From isotropic clouds (ratio {path['records'][0]['variance_ratio']:.2f}) the variance along "
-        f"the gap falls below half of the average {when['halved_at']} and below a tenth "
-        f"{when['shrunk_at']}, 99% of partners are nearest {when['aligned_at']}; "
-        f"the gap goes from {path['start_gap']:.2f} to {path['end_gap']:.2f} and stays."
-    )
-    made = tuple(
-        f"a simulation: {s.n} pairs in {s.dimension} dimensions, seed {s.seed}"
-        for s in (plane, run)
-    )
+    found = [{k: v for k, v in m.items() if k != "rows"} for m in masses]
     return Figure(
         5, "Mass falls with distance, variance along the gap goes first", CLAIM,
-        judge([*falls, first, stays]), verdict,
-        {"masses": masses, "path": path}, _chart(masses, path), made,
+        _told(masses, events), {"masses": found, **events}, tables, _chart(tables),
+        (f"a plane: {plane.n} pairs, seed {plane.seed}",
+         f"{runs.described(settings)}, and {len(starts) - 1} more starts"),
     )  # fmt: skip
+
+
+def _told(masses: list[dict[str, Any]], events: dict[str, Any]) -> tuple[Finding, ...]:
+    falls = [
+        Case(f"temperature {m['temperature']:g}", m["correlation"] < _CORRELATION,
+             f"rank correlation {m['correlation']:.2f} over {m['points']} points")
+        for m in masses
+    ]  # fmt: skip
+    usual, wide = events["usual"], events["wide"]
+    left = [e["end_gap"] / e["start_gap"] for e in usual]
+    return (
+        *findings("S_i falls with the distance to the other modality", falls),
+        *findings("from isotropic clouds the variance along the gap goes first", [_order(usual)]),
+        *findings("and the gap stays", [Case("", min(left) > _GAP,
+            f"{min(left):.0%} to {max(left):.0%} of it are left in {len(usual)} starts, loss at most "
+            f"{max(e['end_loss'] for e in usual):.1e}")]),
+        *findings("the same from clouds twice as wide, about as wide as the gap", [_order(wide)]),
+    )  # fmt: skip
+
+
+def _order(events: list[dict[str, Any]]) -> Case:
+    """Return which comes first: a tenth of the variance along the gap, or all pairs aligned."""
+    first = [
+        e["shrunk_at"] is not None and (e["aligned_at"] is None or e["shrunk_at"] < e["aligned_at"])
+        for e in events
+    ]
+    when = {}
+    for key in ("shrunk_at", "aligned_at"):
+        steps = [e[key] for e in events if e[key] is not None]
+        when[key] = f"at step {min(steps)} to {max(steps)}" if steps else "never"
+        when[key] += (
+            f" (never in {len(events) - len(steps)})" if 0 < len(steps) < len(events) else ""
+        )
+    told = (
+        f"in {sum(first)} of {len(events)} starts; below a tenth of the average {when['shrunk_at']}, "
+        f"99 % of partners nearest {when['aligned_at']}"
+    )
+    return Case("", all(first), told)
 
 
 def _masses(settings: Simulation) -> dict[str, Any]:
@@ -65,64 +103,97 @@ def _masses(settings: Simulation) -> dict[str, Any]:
     x, y = initial_clouds(settings)
     sums = np.asarray(softmax_sums(x, y, temperature=settings.temperature).y)
     distance = np.linalg.norm(y - x.mean(axis=0), axis=1)
+    rows = point_rows(np.round(x, 4), np.round(y, 4), temperature=settings.temperature)
+    for row in rows:
+        row["mass"] = float(sums[row["pair"]]) if row["side"] == "y" else None
     return {
         "temperature": settings.temperature,
-        "x": np.round(x, 4),
-        "y": np.round(y, 4),
-        "mass": sums,
+        "points": settings.n,
         "correlation": float(spearmanr(distance, sums).statistic),
+        "rows": rows,
     }
 
 
-def _path(settings: Simulation) -> dict[str, Any]:
-    run = simulate(settings)
-    ratio = np.maximum(run.variance_ratio_x, run.variance_ratio_y)
-    aligned = np.minimum(run.alignment_x, run.alignment_y)
+def _events(run: Trajectory) -> dict[str, Any]:
     return {
-        "records": [
-            {"step": int(s), "loss": float(a), "gap": float(g), "variance_ratio": float(r),
-             "aligned": float(n)}
-            for s, a, g, r, n in zip(run.step, run.loss, run.gap, ratio, aligned, strict=True)
-        ],
-        "halved_at": _first(run.step, ratio < _HALF),
-        "shrunk_at": _first(run.step, ratio < _SHRUNK),
-        "aligned_at": _first(run.step, aligned >= 0.99),
+        "seed": run.settings.seed,
+        "shrunk_at": _first(run.step, runs.larger(run, "variance_ratio") < _SHRUNK),
+        "aligned_at": _first(run.step, runs.aligned(run) >= _ALIGNED),
         "start_gap": float(run.gap[0]),
         "end_gap": float(run.gap[-1]),
         "end_loss": float(run.loss[-1]),
-    }  # fmt: skip
+    }
 
 
 def _first(steps: np.ndarray, reached: np.ndarray) -> int | None:
     return int(steps[np.argmax(reached)]) if reached.any() else None
 
 
-def _chart(masses: list[dict[str, Any]], path: dict[str, Any]) -> Any:
-    alt = theme.altair()
-    upper = []
-    for found in masses:
-        points = [
-            {"a": float(p[0]), "b": float(p[1]), "mass": float(m)}
-            for p, m in zip(found["y"], found["mass"], strict=True)
-        ]
-        others = [{"a": float(p[0]), "b": float(p[1])} for p in found["x"]]
-        x, y = alt.X("a:Q", title=None), alt.Y("b:Q", title=None)
-        grey = alt.Chart(theme.table(others)).mark_point(
-            shape="triangle", filled=True, size=26, color=theme.MUTED, opacity=0.6
+def _points(run: Trajectory) -> Rows:
+    """Return the stages along the gap at the start, and across it."""
+    first = run.snapshots[0]
+    gap = np.mean(first.y, axis=0) - np.mean(first.x, axis=0)
+    along = gap / np.linalg.norm(gap)
+    last = run.snapshots[-1]
+    rest = np.asarray(last.x) - np.mean(last.x, axis=0)
+    rest -= np.outer(rest @ along, along)
+    axes = np.stack([along, np.linalg.svd(rest, full_matrices=False)[2][0]])
+    return [
+        row
+        for kept in run.snapshots
+        for row in point_rows(
+            np.round(np.asarray(kept.x) @ axes.T, 4), np.round(np.asarray(kept.y) @ axes.T, 4),
+            step=kept.step,
         )
-        dots = alt.Chart(theme.table(points)).mark_point(filled=True, size=34, opacity=0.95)
-        color = alt.Color("mass:Q", title="S_i of y", scale=alt.Scale(scheme="viridis"))
-        title = f"y by S_i, x grey; temperature {found['temperature']:g}"
-        panel = alt.layer(grey.encode(x=x, y=y), dots.encode(x=x, y=y, color=color))
-        upper.append(panel.properties(width=300, height=240, title=title))
-    names = {"loss": "loss", "gap": "gap", "variance_ratio": "variance along the gap / average"}
-    rows = [
-        {"step": r["step"], "value": max(r[key], 1e-8), "what": label}
-        for r in path["records"]
-        for key, label in names.items()
-    ]
-    below = lines(rows, list(names.values()), steps="sqrt").properties(
-        width=660, height=200, title="Descent from isotropic clouds"
+    ]  # fmt: skip
+
+
+def _chart(tables: dict[str, Rows]) -> Any:
+    alt = theme.altair()
+    above = alt.hconcat(*(_mass_panel(tables["masses"], t) for t in _TEMPERATURES))
+    above = above.resolve_scale(color="independent")
+    steps = list(dict.fromkeys(row["step"] for row in tables["points"]))
+    spans = {axis: [row[axis] for row in tables["points"]] for axis in "ab"}
+    x_scale, y_scale = (fixed(min(v) - 0.1, max(v) + 0.1) for v in spans.values())
+    pictures = []
+    for step in steps:
+        own = [row for row in tables["points"] if row["step"] == step]
+        axis = alt.Axis(tickCount=3)
+        x = alt.X("a:Q", title="along the gap", scale=x_scale, axis=axis)
+        y = alt.Y("b:Q", title="across it", scale=y_scale, axis=axis)
+        panel = linked_clouds(own, x, y, size=16)
+        pictures.append(panel.properties(width=132, height=132, title=f"step {step:,}"))
+    middle = alt.hconcat(*pictures, spacing=12).properties(
+        title=alt.TitleParams("Descent from isotropic clouds", fontSize=15)
     )
-    both = alt.vconcat(alt.hconcat(*upper).resolve_scale(color="independent"), below)
-    return both.resolve_scale(color="independent", strokeDash="independent")
+    order = runs.named("loss", "gap", "variance_ratio")
+    below = curves(tables["curves"], order, steps="sqrt").properties(width=1060, height=180)
+    apart = {"color": "independent", "shape": "independent", "strokeDash": "independent"}
+    return alt.vconcat(above, middle, below).resolve_scale(**apart)
+
+
+def _mass_panel(rows: Rows, temperature: float) -> Any:
+    alt = theme.altair()
+    own = [row for row in rows if row["temperature"] == temperature]
+    # the plane lies on its side, one scale for both axes: what counts is the distance
+    x, y = (
+        letter(f"{axis}:Q", title=None, scale=fixed(min(v) - 0.05, max(v) + 0.05))
+        for letter, axis, v in (
+            (alt.X, "b", [row["b"] for row in rows]),
+            (alt.Y, "a", [row["a"] for row in rows]),
+        )
+    )
+    grey = alt.Chart(theme.table([r for r in own if r["side"] == "x"])).mark_point(
+        shape="triangle", filled=True, size=26, color=theme.MUTED, opacity=0.6
+    )
+    dots = alt.Chart(theme.table([r for r in own if r["side"] == "y"])).mark_point(
+        filled=True, size=34, opacity=0.95
+    )
+    color = alt.Color(
+        "mass:Q",
+        title="S_i of y (logarithmic scale)",
+        scale=alt.Scale(scheme="viridis", type="log"),
+    )
+    title = f"y by S_i, x grey; temperature {temperature:g}"
+    panel = alt.layer(grey.encode(x=x, y=y), dots.encode(x=x, y=y, color=color))
+    return panel.properties(width=490, height=257, title=title)

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from modgap.charts import theme
-from modgap.decisions.neighbors import nearest
-from modgap.paper.figures.record import Figure, judge, listed
+from modgap.paper.figures.drawing import fixed, grid, marked_lines
+from modgap.paper.figures.record import Case, Estimate, Figure, Finding, Rows, findings, listed
 from modgap.paper.figures.sources import Labelled, Sources
 from modgap.paper.theory import stability_by_distance
 from modgap.robustness.integral import win_probability
@@ -30,129 +30,169 @@ _REAL_SIGMA = 0.022
 
 def figure(sources: Sources) -> Figure:
     """Return the figure: a plane with two labels, and two labels of the data at hand."""
-    queries = np.array([[distance, HEIGHT] for distance in DISTANCES])
-    kept = win_probability(
-        queries, _LABELS, np.zeros(len(queries), dtype=int), [SIGMA], metric="euclidean"
-    )
-    flips = 1 - np.asarray(kept).ravel()
+    flips = _plane_flips()
     real = [_real(data) for data in sources.labelled]
-    rising = bool((np.diff(flips) > 0).all())
-    verdict = (
-        f"In the plane, at height {HEIGHT:g} and distances {listed(DISTANCES, 'g')} the chance to flip is "
-        f"{listed(flips)}. On two labels of real data, moving every query towards them raises or keeps "
-        "its stability in "
-        + ", ".join(f"{r['agreement']:.1%} of steps ({r['dataset']})" for r in real)
-        + "; mean stability goes "
-        + ", ".join(f"from {r['stability'][0]:.3f} to {r['stability'][-1]:.3f}" for r in real)
-        + "."
-    )
+    tables: dict[str, Rows] = {
+        "queries": [
+            {"distance": d, "height": HEIGHT, "flip": float(f)}
+            for d, f in zip(DISTANCES, flips, strict=True)
+        ],
+        "boundaries": _boundaries(),
+        "real": [row for found in real for row in found["rows"]],
+    }
     numbers = {
-        "sigma": SIGMA, "queries": queries, "flips": flips, "labels": _LABELS,
-        "boundaries": _boundaries(), "real": real,
+        "sigma": SIGMA, "labels": _LABELS, "flips": flips, "real_sigma": _REAL_SIGMA,
+        "real": [{k: v for k, v in found.items() if k != "rows"} for found in real],
     }  # fmt: skip
     return Figure(
-        7, "Far queries flip first", CLAIM, judge([rising, *(r["agreement"] >= 0.999 for r in real)]),
-        verdict, numbers, _chart(numbers),
+        7, "Far queries flip first", CLAIM, _told(flips, real), numbers, tables, _chart(tables, real),
         (f"a construction: two labels in a plane, noise {SIGMA:g}", *(d.name for d in sources.labelled)),
     )  # fmt: skip
 
 
-def _boundaries() -> list[dict[str, float]]:
-    """Return the boundary between the two labels for some draws of the noise: a point and a slope."""
+def _plane_flips() -> np.ndarray:
+    """Return the chance that noise on the labels changes the decision, for each distance."""
+    queries = np.array([[distance, HEIGHT] for distance in DISTANCES])
+    targets = np.zeros(len(queries), dtype=int)
+    kept = win_probability(queries, _LABELS, targets, [SIGMA], metric="euclidean")
+    return 1 - np.asarray(kept).ravel()
+
+
+def _told(flips: np.ndarray, real: list[dict[str, Any]]) -> tuple[Finding, ...]:
+    plane = (
+        f"at height {HEIGHT:g} and distances {listed(DISTANCES, 'g')} the chance to flip is "
+        f"{listed(flips)} (exact to 1e-5)"
+    )
+    cases = [
+        Case(
+            f"{r['dataset']} ({' or '.join(r['classes'])})",
+            r["agreement"] >= 0.999,
+            f"in {r['agreement']:.1%} of the steps of {r['queries']} queries; on average "
+            f"{r['start']:.3f} to {r['end']:.3f} ({r['gain']:+.3f})",
+        )
+        for r in real
+    ]
+    return (
+        *findings(
+            "in a plane, of queries at one height above the boundary the further one flips more often",
+            [Case("", bool((np.diff(flips) > 0).all()), plane)],
+        ),
+        *findings(
+            f"on two labels of real data (noise {_REAL_SIGMA:g}), every step towards them raises a "
+            "query's stability or keeps it", cases, "no set with labels is at hand",
+        ),
+    )  # fmt: skip
+
+
+def _boundaries() -> Rows:
+    """Return two points of the boundary between the labels, for some draws of the noise."""
     rng = np.random.default_rng(0)
-    found = []
-    for noise in rng.normal(scale=SIGMA, size=(_LINES, 2, 2)):
+    rows = []
+    for i, noise in enumerate(rng.normal(scale=SIGMA, size=(_LINES, 2, 2))):
         first, second = _LABELS + noise
         middle, across = (first + second) / 2, first - second
         slope = -across[0] / across[1]
-        found.append({"height": float(middle[1] - slope * middle[0]), "slope": float(slope)})
-    return found
+        rows += [
+            {"line": i, "a": a, "b": float(middle[1] + slope * (a - middle[0]))} for a in _REACH
+        ]
+    return rows
 
 
 def _real(data: Labelled) -> dict[str, Any]:
     """Return stability against alpha for the two classes that are hardest to tell apart."""
-    texts = data.texts[0].astype(np.float64)
+    texts = data.texts[data.plain_template()].astype(np.float64)
     squared = ((texts[:, None] - texts[None]) ** 2).sum(axis=2) + 1e9 * np.eye(len(texts))
     pair = sorted(int(i) for i in np.unravel_index(np.argmin(squared), squared.shape))
     queries = data.images[np.isin(data.labels, pair)].astype(np.float64)
     if len(queries) < 2:  # classes without images: take all
         queries = data.images.astype(np.float64)
     found = stability_by_distance(queries, texts[pair], _REAL_SIGMA)
-    decided = nearest(queries, texts[pair], metric="euclidean").indices[:, 0]
+    stability = np.asarray(found.stability)
+    scores = queries @ texts[pair].T
+    products = win_probability(
+        queries, texts[pair], np.argmax(scores, axis=1), [_REAL_SIGMA], metric="ip"
+    )
+    means = [Estimate.of(row) for row in stability]
     return {
         "dataset": data.name,
         "classes": [data.classes[i] for i in pair],
         "queries": len(queries),
-        "first_label": float((np.asarray(decided) == 0).mean()),
-        "alphas": list(found.alphas),
-        "stability": np.asarray(found.stability).mean(axis=1),
+        "start": means[0],
+        "end": means[-1],
+        "gain": Estimate.of(stability[-1] - stability[0]),
         "agreement": found.agreement,
+        "inner_product": Estimate.of(np.asarray(products)[0]),
+        "rows": [
+            {
+                "dataset": data.name,
+                "alpha": a,
+                "stability": e.value,
+                "low": e.value - e.stderr,
+                "high": e.value + e.stderr,
+            }
+            for a, e in zip(found.alphas, means, strict=True)
+        ],
     }
 
 
-def _chart(numbers: dict[str, Any]) -> Any:
-    both = theme.altair().vconcat(_plane(numbers), _real_chart(numbers["real"]))
+def _chart(tables: dict[str, Rows], real: list[dict[str, Any]]) -> Any:
+    plane = _plane(tables)
+    if not real:
+        return plane
+    alt = theme.altair()
+    panels = grid([_real_panel(tables["real"], found) for found in real], 3)
+    title = alt.TitleParams(
+        f"Two labels of real data, noise {_REAL_SIGMA:g}, one standard error over queries",
+        subtitle="dashed: nothing closed, compared by inner product (the same decisions)",
+    )
+    both = alt.vconcat(plane, panels.properties(title=title))
     return both.resolve_scale(color="independent", shape="independent")
 
 
-def _plane(numbers: dict[str, Any]) -> Any:
+def _plane(tables: dict[str, Rows]) -> Any:
     """Return the boundaries under noise, and the queries with their chance to flip over them."""
     alt = theme.altair()
-    x = alt.X(
-        "a:Q",
-        title="distance from the labels",
-        axis=alt.Axis(values=[0, 1, 2, 3, 4]),
-        scale=alt.Scale(domain=list(_REACH), nice=False),
-    )
-    y = alt.Y("b:Q", title=None, scale=alt.Scale(domain=[-1.1, 1.1]))
+    x = alt.X("a:Q", title="distance from the labels", axis=alt.Axis(values=[0, 1, 2, 3, 4]),
+              scale=fixed(*_REACH))  # fmt: skip
+    y = alt.Y("b:Q", title="height above the boundary", scale=fixed(-1.1, 1.1))
+    turned = alt.Chart(theme.table(tables["boundaries"])).encode(detail="line:N")
+    calm = alt.Chart(theme.table([{"a": a, "b": 0.0} for a in _REACH]))
+    labels = alt.Chart(theme.table([{"a": float(p[0]), "b": float(p[1])} for p in _LABELS]))
     points = [
-        {"a": float(q[0]), "b": float(q[1]), "flip": float(f), "text": f"{f:.2f}"}
-        for q, f in zip(numbers["queries"], numbers["flips"], strict=True)
+        {"a": r["distance"], "b": r["height"], "flip": r["flip"], "text": f"{r['flip']:.2f}"}
+        for r in tables["queries"]
     ]
     dots = alt.Chart(theme.table(points)).encode(x=x, y=y)
     shades = alt.Scale(scheme="viridis", domain=[0, 0.5])
     circles = dots.mark_point(filled=True, size=120, opacity=1, stroke=theme.INK)
-    layers = alt.layer(
-        *(chart.encode(x=x, y=y) for chart in _lines(numbers)),
+    marks = (
+        turned.mark_line(color=theme.MUTED, opacity=0.45, strokeWidth=1, clip=True),
+        calm.mark_line(color=theme.INK, strokeWidth=2),
+        labels.mark_point(filled=True, size=160, shape="diamond", color=theme.GALLERY, opacity=1),
+    )
+    return alt.layer(
+        *(mark.encode(x=x, y=y) for mark in marks),
         circles.encode(color=alt.Color("flip:Q", title="chance to flip", scale=shades)),
         dots.mark_text(dy=-14, fontSize=12, fontWeight=600).encode(text="text:N"),
+    ).properties(
+        width=860,
+        height=250,
+        title="Boundary under noise (grey), labels (diamonds), chance to flip",
     )
-    title = "Boundary under noise (grey), labels (diamonds), and chance to flip"
-    return layers.properties(width=640, height=230, title=title)
 
 
-def _lines(numbers: dict[str, Any]) -> list[Any]:
-    """Return the turned boundaries, the boundary at rest, and the two labels."""
+def _real_panel(rows: Rows, found: dict[str, Any]) -> Any:
     alt = theme.altair()
-    turned = [
-        {"line": i, "a": a, "b": line["height"] + line["slope"] * a}
-        for i, line in enumerate(numbers["boundaries"])
-        for a in _REACH
-    ]
-    rules = alt.Chart(theme.table(turned)).encode(detail="line:N")
-    calm = alt.Chart(theme.table([{"a": a, "b": 0.0} for a in _REACH]))
-    labels = [{"a": float(p[0]), "b": float(p[1])} for p in numbers["labels"]]
-    marks = alt.Chart(theme.table(labels))
-    return [
-        rules.mark_line(color=theme.MUTED, opacity=0.45, strokeWidth=1, clip=True),
-        calm.mark_line(color=theme.INK, strokeWidth=2),
-        marks.mark_point(filled=True, size=160, shape="diamond", color=theme.GALLERY, opacity=1),
-    ]
-
-
-def _real_chart(real: list[dict[str, Any]]) -> Any:
-    alt = theme.altair()
-    rows = [
-        {"alpha": a, "stability": float(s), "line": f"{r['dataset']}: {' or '.join(r['classes'])}"}
-        for r in real
-        for a, s in zip(r["alphas"], r["stability"], strict=True)
-    ]
-    base = alt.Chart(
-        theme.table(rows), title=f"Two labels of real data, noise {_REAL_SIGMA:g}"
-    ).encode(
-        x=alt.X("alpha:Q", title="alpha, queries moved towards the labels"),
-        y=alt.Y("stability:Q", title="mean stability", scale=alt.Scale(zero=False)),
-        **theme.keyed("line", list(dict.fromkeys(str(r["line"]) for r in rows)), columns=1),
+    own = [row for row in rows if row["dataset"] == found["dataset"]]
+    axis = {"title": "mean stability (by chance 0.5)", "scale": fixed(0.5, 1)}
+    base = alt.Chart(theme.table(own)).encode(
+        x=alt.X("alpha:Q", title="alpha, queries moved towards the labels", scale=fixed(0, 1)),
+        color=alt.value(theme.QUERIES),
     )
-    layers = alt.layer(base.mark_line(strokeWidth=2), base.mark_point(filled=True, size=55))
-    return layers.properties(width=640, height=180)
+    level = [{"stability": found["inner_product"].value}]
+    rule = alt.Chart(theme.table(level)).mark_rule(strokeDash=[5, 4], color=theme.INK)
+    rule = rule.encode(y=alt.Y("stability:Q", **axis))
+    title = alt.TitleParams(found["dataset"], subtitle=" or ".join(found["classes"]))
+    return alt.layer(rule, *marked_lines(base, "stability", **axis)).properties(
+        width=240, height=170, title=title
+    )

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from modgap.charts import theme
+from modgap.evaluation.records import Row
 from modgap.evaluation.study import evaluate
-from modgap.evaluation.tasks import Task
-from modgap.paper.figures.record import Figure, judge
-from modgap.paper.figures.sources import EMBED, Sources
+from modgap.paper.figures.drawing import fixed, grid, marked_lines
+from modgap.paper.figures.record import Case, Estimate, Figure, Finding, Rows, change, findings
+from modgap.paper.figures.sources import EMBED, Labelled, Pairs, Search, Sources
 from modgap.robustness.noise import Bins
 
 __all__ = ["figure"]
@@ -19,76 +20,103 @@ __all__ = ["figure"]
 CLAIM = "closing the gap makes answers more robust to quantization of the embeddings"
 BINS = (32, 64, 128, 256)
 METHODS = ("none", "recenter", "orthogonal", "affine")
-#: A whole curve counts as no worse if its mean is within this of the one before closing.
-_SLACK = 5e-4
+_PRODUCTS = ("none", "affine")
 
 
 def figure(sources: Sources, *, bins: Sequence[int] = BINS) -> Figure:
     """Return the figure: the gallery quantized after each closer's map, range of the whole cloud."""
-    found = []
-    for data in sources.labelled:
-        found += _rows(data.task(), data.name, bins)
-    for pair in sources.pairs:
-        found += _rows(pair.task(), pair.name, bins)
-    means = [
-        {
-            "setting": s,
-            **{r["method"]: float(np.mean(r["stability"])) for r in found if r["setting"] == s},
-        }
-        for s in dict.fromkeys(row["setting"] for row in found)
-    ]
-    better = {m: [row[m] >= row["none"] - _SLACK for row in means] for m in METHODS[1:]}
-    verdict = " ".join(
-        f"{row['setting']}: {row['none']:.3f} as it is, {row['orthogonal']:.3f} orthogonal, "
-        f"{row['affine']:.3f} affine, {row['recenter']:.3f} with recentring alone."
-        for row in means
-    )
-    verdict = (
-        f"Mean share of answers kept over {', '.join(map(str, bins))} levels. {verdict} No worse than "
-        f"before in {sum(better['orthogonal'])} of {len(means)} settings (orthogonal), "
-        f"{sum(better['affine'])} (affine)."
-    )
+    found = [row for data in sources.all() for row in _settings(data, bins)]
+    tables: dict[str, Rows] = {"lost": [row for setting in found for row in setting["rows"]]}
+    numbers = [{k: v for k, v in setting.items() if k != "rows"} for setting in found]
     return Figure(
-        9, "Robustness to quantization", CLAIM, judge(better["orthogonal"] + better["affine"]), verdict,
-        {"bins": list(bins), "rows": found, "means": means}, _chart(found, bins),
-        tuple(dict.fromkeys(row["dataset"] for row in found)),
+        9, "Robustness to quantization", CLAIM, _told(found, bins),
+        {"bins": list(bins), "settings": numbers}, tables,
+        _chart(tables["lost"], bins), tuple(d.name for d in sources.all()),
         (f"The paper shows more models and datasets. {EMBED}",),
     )  # fmt: skip
 
 
-def _rows(task: Task, name: str, bins: Sequence[int]) -> list[dict[str, Any]]:
-    study = evaluate(task, METHODS, noises=[Bins(n) for n in bins])
-    several = len(task.problems) > 1
-    return [
-        {
-            "dataset": name,
-            "setting": f"{name}, {row['problem']}" if several else name,
-            "method": row["method"],
-            "stability": [noise["stability"] for noise in row["noises"]],
-            "accuracy": [noise["noisy_accuracy"] for noise in row["noises"]],
-            "clean_accuracy": row["clean_accuracy"],
-        }
-        for row in study.to_dict()["closers"]
-    ]
-
-
-def _chart(found: list[dict[str, Any]], bins: Sequence[int]) -> Any:
-    alt = theme.altair()
-    panels = []
-    for setting in dict.fromkeys(row["setting"] for row in found):
-        rows = [
-            {"bins": str(n), "stability": value, "method": row["method"]}
-            for row in found
-            if row["setting"] == setting
-            for n, value in zip(bins, row["stability"], strict=True)
-        ]
-        base = alt.Chart(theme.table(rows)).encode(
-            x=alt.X(
-                "bins:O", title="levels", sort=[str(n) for n in bins], axis=alt.Axis(labelAngle=0)
-            ),
-            y=alt.Y("stability:Q", title="answers kept", scale=alt.Scale(zero=False, padding=8)),
-            **theme.keyed("method", METHODS),
+def _settings(data: Labelled | Pairs | Search, bins: Sequence[int]) -> list[dict[str, Any]]:
+    """Return what each closer keeps, for each direction of search."""
+    noises = [Bins(n) for n in bins]
+    distances = evaluate(data.task(), METHODS, noises=noises)
+    products = evaluate(data.task(metric="ip"), _PRODUCTS, noises=noises)
+    problems = list(dict.fromkeys(row.problem for row in distances))
+    settings = []
+    for problem in problems:
+        kept = {row.method: _kept(row) for row in distances.of_problem(problem)}
+        by_products = products.of_problem(problem)
+        kept |= {f"{row.method}, inner product": _kept(row) for row in by_products}
+        name = f"{data.name}, {problem}" if len(problems) > 1 else data.name
+        settings.append(
+            {
+                "setting": name,
+                "kept": {key: Estimate.of(rows.mean(axis=0)) for key, rows in kept.items()},
+                "gain": {
+                    key: Estimate.of((rows - kept["none"]).mean(axis=0))
+                    for key, rows in kept.items()
+                },
+                "rows": [
+                    _row(name, key, n, values)
+                    for key, rows in kept.items()
+                    for n, values in zip(bins, rows, strict=True)
+                ],
+            }
         )
-        layers = alt.layer(base.mark_line(strokeWidth=2), base.mark_point(filled=True, size=55))
-        panels.append(layers.properties(width=230, height=190, title=setting))
-    return alt.vconcat(*(alt.hconcat(*panels[i : i + 3]) for i in range(0, len(panels), 3)))
+    return settings
+
+
+def _kept(row: Row) -> np.ndarray:
+    """Return which answers stay, (bins, m)."""
+    return np.stack([result.outcome.stability for result in row.results])
+
+
+def _row(name: str, method: str, levels: int, kept: np.ndarray) -> dict[str, Any]:
+    lost = Estimate.of(1.0 - kept)
+    return {
+        "setting": name,
+        "method": method,
+        "levels": levels,
+        "lost": lost.value,
+        "low": max(lost.value - lost.stderr, 0.0),
+        "high": lost.value + lost.stderr,
+    }
+
+
+def _told(found: list[dict[str, Any]], bins: Sequence[int]) -> tuple[Finding, ...]:
+    levels = ", ".join(map(str, bins))
+    told: list[Finding] = []
+    for method in ("orthogonal", "affine"):
+        cases = [
+            Case(
+                s["setting"],
+                s["gain"][method].beyond(),
+                f"{change(s['kept']['none'], s['kept'][method], s['gain'][method])}, recentring alone "
+                f"{s['kept']['recenter'].value:.3f}, nothing closed, by inner product "
+                f"{s['kept']['none, inner product'].value:.3f}",
+            )
+            for s in found
+        ]
+        told += findings(f"{method} keeps more answers, on average over {levels} levels", cases)
+    return tuple(told)
+
+
+def _chart(rows: Rows, bins: Sequence[int]) -> Any:
+    alt = theme.altair()
+    highest = max((row["high"] for row in rows), default=1.0)
+    methods = list(dict.fromkeys(row["method"] for row in rows))
+    panels = []
+    for setting in dict.fromkeys(row["setting"] for row in rows):
+        own = [{**row, "levels": str(row["levels"])} for row in rows if row["setting"] == setting]
+        axis = {"title": "answers lost", "scale": fixed(0, highest * 1.03)}
+        base = alt.Chart(theme.table(own)).encode(
+            x=alt.X("levels:O", title="levels", sort=[str(n) for n in bins], axis=alt.Axis(labelAngle=0)),
+            **theme.keyed("method", methods, columns=3),
+        )  # fmt: skip
+        title = alt.TitleParams(setting, limit=300)
+        panels.append(
+            alt.layer(*marked_lines(base, "lost", **axis)).properties(
+                width=250, height=200, title=title
+            )
+        )
+    return grid(panels, 3) if panels else alt.Chart(theme.table([])).mark_point()

@@ -18,6 +18,7 @@ import numpy as np
 from modgap._core.arrays import Array, Float, as_float64, block_slices, to_numpy
 from modgap._core.checks import check_array, check_number
 from modgap._core.moments import Moments
+from modgap.closers._hull import left_out
 from modgap.closers._setting import Setting, checked_setting, closure_of
 from modgap.closers._transport import (
     FOLDS,
@@ -28,7 +29,6 @@ from modgap.closers._transport import (
     transport,
 )
 from modgap.closers.closure import Closure
-from modgap.closers._hull import left_out
 from modgap.closers.maps import AffineMap
 from modgap.closers.registry import METHODS
 from modgap.closers.statistics import FAR, Statistics

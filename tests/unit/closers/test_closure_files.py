@@ -147,7 +147,9 @@ class TestTampered:
 
     def test_of_a_later_format(self, path):
         rewrite(path, lambda header: {**header, "format_version": 99})
-        with pytest.raises(FormatError, match="closure format 99; this modgap reads format 2: upgr"):
+        with pytest.raises(
+            FormatError, match="closure format 99; this modgap reads format 2: upgr"
+        ):
             read_closure(path)
 
     def test_of_the_format_that_had_a_flag_and_no_bound(self, path):

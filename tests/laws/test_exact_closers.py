@@ -21,6 +21,10 @@ SEEDS = st.integers(0, 2**31)
 SIGMAS = st.sampled_from([0.1, 0.6])
 
 
+def fit(method: str, queries: np.ndarray, gallery: np.ndarray, **options: Any) -> Closure:
+    return closers.fit(method, queries, gallery, **{"metric": "euclidean", **options})
+
+
 def clouds(seed: int, *, n: int = 6, d: int = 12, m: int = 25) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
     gallery = rng.normal(size=(n, d)) * rng.uniform(0.2, 2) + rng.normal(size=d)
@@ -56,7 +60,7 @@ def test_fact_1_no_decision_changes(
         options["alpha"] = alpha
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ClosureWarning)  # n > d + 1: nothing to close, said so
-        closure = closers.fit(method, queries, gallery, **options)
+        closure = fit(method, queries, gallery, **options)
     assert closure.exact
     before = losses(queries, gallery, metric)
     after = losses(*mapped(closure, queries, gallery), closure.comparison)
@@ -73,7 +77,7 @@ def test_fact_1_fails_with_fewer_components(method: str) -> None:
         queries, gallery = clouds(seed)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ClosureWarning)
-            closure = closers.fit(method, queries, gallery, n_components=2)
+            closure = fit(method, queries, gallery, n_components=2)
         assert not closure.exact
         after = losses(*mapped(closure, queries, gallery), "euclidean")
         changed += int((after.argmin(1) != losses(queries, gallery, "euclidean").argmin(1)).sum())
@@ -86,15 +90,15 @@ def test_fact_2_moving_the_gallery_or_the_queries_is_the_same(
 ) -> None:
     queries, gallery = clouds(seed)
     systems = [
-        mapped(
-            closers.fit("orthogonal", queries, gallery, alpha=alpha, side=side), queries, gallery
-        )
+        mapped(fit("orthogonal", queries, gallery, alpha=alpha, side=side), queries, gallery)
         for side in ("gallery", "queries")
     ]
     one, other = (losses(*system, "euclidean") for system in systems)
     assert np.allclose(one, other)
     decided = one.argmin(axis=1)
-    stable = [win_probability(*system, decided, [sigma])[0] for system in systems]
+    stable = [
+        win_probability(*system, decided, [sigma], metric="euclidean")[0] for system in systems
+    ]
     assert np.allclose(*stable, atol=1e-6)
     noise = np.random.default_rng(seed + 1).normal(size=gallery.shape) * sigma
     noisy = [losses(y, x + noise, "euclidean") for y, x in systems]
@@ -105,7 +109,7 @@ def test_fact_2_moving_the_gallery_or_the_queries_is_the_same(
 @pytest.mark.parametrize("method", EXACT)
 def test_fact_3_noise_on_queries_is_untouched(method: str, seed: int, sigma: float) -> None:
     queries, gallery = clouds(seed)
-    closure = closers.fit(method, queries, gallery)
+    closure = fit(method, queries, gallery)
     noise = np.random.default_rng(seed + 1).normal(size=queries.shape) * sigma
     plain = losses(queries + noise, gallery, "euclidean")
     y, x = mapped(closure, queries, gallery)
@@ -122,7 +126,7 @@ def test_fact_3_noise_on_queries_is_untouched(method: str, seed: int, sigma: flo
 def test_fact_4_unit_rows_may_be_renormalised(seed: int, alpha: float) -> None:
     queries, gallery = clouds(seed)
     gallery /= np.linalg.norm(gallery, axis=1, keepdims=True)
-    moved = closers.fit("orthogonal", queries, gallery, alpha=alpha).apply_gallery(gallery)
+    moved = fit("orthogonal", queries, gallery, alpha=alpha).apply_gallery(gallery)
     lengths = np.linalg.norm(moved, axis=1)
     assert np.allclose(lengths, lengths[0])
     before = losses(queries, gallery, "euclidean")
@@ -139,8 +143,8 @@ def test_fact_4_fails_without_unit_rows_or_with_fewer_components() -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ClosureWarning)
             cases = {
-                "length": (gallery, closers.fit("orthogonal", queries, gallery)),
-                "components": (unit, closers.fit("orthogonal", queries, unit, n_components=2)),
+                "length": (gallery, fit("orthogonal", queries, gallery)),
+                "components": (unit, fit("orthogonal", queries, unit, n_components=2)),
             }
         for name, (items, closure) in cases.items():
             moved = closure.apply_gallery(items)
@@ -161,7 +165,7 @@ def test_fact_5_the_projection_is_the_most_stable_query_by_query(
     for method in EXACT:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ClosureWarning)
-            closure = closers.fit(method, queries, gallery, metric=metric)
+            closure = fit(method, queries, gallery, metric=metric)
         stable[method] = win_probability(
             *mapped(closure, queries, gallery), decided, [sigma], metric=metric
         )[0]
@@ -175,11 +179,11 @@ def test_fact_5_orthogonal_helps_exactly_the_queries_that_it_brings_nearer(
     seed: int, sigma: float
 ) -> None:
     queries, gallery = clouds(seed)
-    closure = closers.fit("orthogonal", queries, gallery)
+    closure = fit("orthogonal", queries, gallery)
     moved = closure.apply_gallery(gallery)
     decided = losses(queries, gallery, "euclidean").argmin(axis=1)
-    before = win_probability(queries, gallery, decided, [sigma])[0]
-    after = win_probability(queries, moved, decided, [sigma])[0]
+    before = win_probability(queries, gallery, decided, [sigma], metric="euclidean")[0]
+    after = win_probability(queries, moved, decided, [sigma], metric="euclidean")[0]
     axes = np.linalg.svd(gallery - gallery.mean(0), full_matrices=False)[2][:5]
 
     def height(items: np.ndarray) -> np.ndarray:
@@ -198,7 +202,7 @@ def test_fact_5_on_real_embeddings(real_data: Any, metric: str) -> None:
     decided = losses(images, texts, metric).argmin(axis=1)
     stable = {
         name: win_probability(
-            *mapped(closers.fit(name, images, texts, metric=metric), images, texts),
+            *mapped(fit(name, images, texts, metric=metric), images, texts),
             decided,
             [0.022, 0.04],
             metric=metric,

@@ -177,6 +177,8 @@ def closure_of(
 ) -> Closure:
     """Return the closure of two fitted maps; without a `bound` it promises nothing."""
     stats = s.stats
+    if bound is not None and stats.gallery.count == 1:
+        bound = 0.0  # one item has no rival
     return Closure(
         method=method,
         queries=queries,

@@ -222,7 +222,7 @@ def _probes(rows: Array | None, moments: Moments | None) -> np.ndarray:
     """Return rows evenly spread over those given; without any, rows as far out as the moments allow."""
     if rows is not None:
         step = max(1, rows.shape[0] // _PROBES)
-        return to_numpy(as_float64(rows[::step, :][:_PROBES, :]))
+        return to_numpy(as_float64(rows[::step, :]))[:_PROBES]
     assert moments is not None  # one of both is there
     away = np.random.default_rng(0).normal(size=(_PROBES, moments.width))
     away[::2] = away[::2] @ to_numpy(moments.scatter)  # every other one along the leading axes

@@ -11,20 +11,25 @@ from scipy import linalg
 from modgap import closers
 from modgap._core.arrays import to_numpy
 from modgap._core.moments import Moments
-from modgap.closers import METHODS, fit, fit_moments
 from modgap.closers.closure import Closure
-from modgap.decisions.neighbors import nearest
 from modgap.errors import ArgumentError, ClosureWarning, ShapeError
 
+#: `balanced` has tests of its own.
+METHODS = {name: known for name, known in closers.METHODS.items() if name != "balanced"}
 METRICS = ("euclidean", "ip", "cosine")
 ROWS, D, R = 12, 8, 4
 ALPHAS = (0.0, 0.3, 1.0, 1.7)
 EXACT = ("none", "recenter", "orthogonal", "affine")
 TAKERS = [m.name for m in METHODS.values() if "alpha" in m.takes]
-FROM_MOMENTS = [m.name for m in METHODS.values() if m.needs == "moments"]
+#: `scaled` finds its sphere from rows; moments alone bound it, and it says so.
+FROM_MOMENTS = [m.name for m in METHODS.values() if m.needs == "moments" and m.name != "scaled"]
 
 # Formulas in another order, on a dozen rows of order one: float64 rounding of a few hundred sums.
 CLOSE = {"rtol": 1e-10, "atol": 1e-11}
+
+
+def fit(method, queries, gallery, **options):
+    return closers.fit(method, queries, gallery, **{"metric": "euclidean", **options})
 
 
 def host(x):
@@ -58,20 +63,24 @@ def orthogonal(y, x, alpha, metric):
     _, sizes, lines = np.linalg.svd(x - x.mean(axis=0))
     kept = lines[: np.sum(sizes > 1e-8)]
     free = alpha * (gap - kept.T @ (kept @ gap))
-    return (y - free, x) if metric == "ip" else (y, x + free)
+    return (y, x + free) if metric == "euclidean" else (y - free, x)
 
 
 def affine(y, x, alpha, metric):
-    if metric == "ip":
-        origin = np.zeros((1, D))
-        inside = projected(y, x) - projected(origin, x)  # the linear part of the projection
-        return (1 - alpha) * y + alpha * inside, x
+    if metric != "euclidean":
+        return (1 - alpha) * y + alpha * directions_of(y, x), x - x.mean(axis=0)
     return (1 - alpha) * y + alpha * projected(y, x) - x.mean(axis=0), x - x.mean(axis=0)
 
 
-def scaled(y, x):
+def directions_of(y, x):
+    """The linear part of the projection: onto the directions of the gallery."""
+    return projected(y, x) - projected(np.zeros((1, D)), x)
+
+
+def scaled(y, x, metric):
     centre = projected(np.zeros((1, D)), x)
-    return centre + 4 * (projected(y, x) - centre) - x.mean(axis=0), x - x.mean(axis=0)
+    inside = projected(y, x) - centre if metric == "euclidean" else directions_of(y, x)
+    return centre + 4 * inside - x.mean(axis=0), x - x.mean(axis=0)
 
 
 def mean_shift(y, x, alpha):
@@ -111,23 +120,21 @@ def expected(method, y, x, metric, alpha=1.0):
     if method == "none":
         return y, x
     if method == "recenter":
-        return (y if metric == "ip" else y - x.mean(axis=0)), x - x.mean(axis=0)
+        return (y - x.mean(axis=0) if metric == "euclidean" else y), x - x.mean(axis=0)
     if method in ("orthogonal", "affine"):
         return {"orthogonal": orthogonal, "affine": affine}[method](y, x, alpha, metric)
     if method == "center":
         return unit(y - alpha * y.mean(axis=0)), unit(x - alpha * x.mean(axis=0))
     if method in ("mean-shift", "erase"):
         return {"mean-shift": mean_shift, "erase": erase}[method](y, x, alpha)
-    return {"scaled": scaled, "standardize": standardize, "procrustes": procrustes}[method](y, x)
+    if method == "scaled":
+        return scaled(y, x, metric)
+    return {"standardize": standardize, "procrustes": procrustes}[method](y, x)
 
 
-#: `scaled` has no meaning by inner product.
-FITTED = [
-    (method, metric)
-    for method in METHODS
-    for metric in METRICS
-    if (method, metric) != ("scaled", "ip")
-]
+FITTED = [(method, metric) for method in METHODS for metric in METRICS]
+#: One metric of each closer, another one for the next.
+EACH = [(method, METRICS[i % 3]) for i, method in enumerate(METHODS)]
 COMPARED = [pair for pair in FITTED if pair[0] != "realign"]
 
 
@@ -148,9 +155,9 @@ def test_every_closer_is_its_definition(method, metric, clouds):
     np.testing.assert_allclose(closure.apply_gallery(clouds[1]), gallery, **CLOSE)
     assert (closure.method, closure.metric) == (method, metric)
     assert closure.rank == (D if method == "procrustes" else R)
-    # Moved exactly, unit rows are compared by distance; all else keeps its metric.
-    moved = metric == "cosine" and method in ("recenter", "orthogonal", "affine", "scaled")
-    assert closure.comparison == ("euclidean" if moved else metric)
+    # Moved exactly, unit rows are compared by inner product; all else keeps its metric.
+    moved = metric == "cosine" and method in ("recenter", "orthogonal", "affine")
+    assert closure.comparison == ("euclidean" if method == "scaled" else "ip" if moved else metric)
 
 
 @pytest.mark.parametrize("alpha", ALPHAS)
@@ -164,12 +171,7 @@ def test_any_share_of_the_gap(method, metric, alpha, clouds):
     assert closure.alpha == alpha
 
 
-# JAX compiles every operation anew: one metric of each closer.
-LIBRARIES = [(name, *pair) for name in ("numpy", "array_api_strict", "torch") for pair in FITTED]
-LIBRARIES += [("jax", method, "euclidean") for method in METHODS]
-
-
-@pytest.mark.parametrize(("xp", "method", "metric"), LIBRARIES, indirect=["xp"])
+@pytest.mark.parametrize(("method", "metric"), EACH)
 def test_on_every_library(method, metric, to_xp, clouds):
     clouds = full_rank(method, clouds)
     y, x = (to_xp(cloud) for cloud in clouds)
@@ -186,14 +188,14 @@ def test_on_every_library(method, metric, to_xp, clouds):
     np.testing.assert_array_equal(host(x), clouds[1])
 
 
-@pytest.mark.parametrize(("method", "metric"), FITTED)
+@pytest.mark.parametrize(("method", "metric"), EACH)
 def test_a_saved_closure_applies_bit_for_bit(method, metric, tmp_path, clouds):
     closure = fit(method, *clouds, metric=metric)
     loaded = Closure.load(closure.save(tmp_path / "closure.safetensors"))
     for cloud in (*clouds, clouds[0].astype(np.float32)):
         np.testing.assert_array_equal(loaded.apply_queries(cloud), closure.apply_queries(cloud))
         np.testing.assert_array_equal(loaded.apply_gallery(cloud), closure.apply_gallery(cloud))
-    for name in ("exact", "alpha", "n_components", "rank", "metric", "comparison", "method"):
+    for name in ("bound", "resolution", "gain", "exact", "alpha", "n_components", "rank", "label"):
         assert getattr(loaded, name) == getattr(closure, name)
     assert dict(loaded.info) == dict(closure.info)
     assert loaded.info["gap"] > 0
@@ -209,7 +211,7 @@ class TestInputs:
         assert closure.apply_gallery(x).device == x.device
 
     @pytest.mark.parametrize(("dtype", "close"), [("float16", 0.02), ("float32", 2e-5)])
-    def test_narrow_floats_stay_narrow(self, method, dtype, close, clouds):
+    def test_half_floats_come_back_in_full(self, method, dtype, close, clouds):
         # Entries of up to 5, so float16 rounds them by up to 2e-3: what a few of them add up to.
         clouds = full_rank(method, clouds)
         plain = fit(method, *clouds)
@@ -219,7 +221,7 @@ class TestInputs:
             closure = fit(method, y, x)
         assert closure.rank == plain.rank  # rounding is no direction
         queries, gallery = closure.apply_queries(y), closure.apply_gallery(x)
-        assert queries.dtype == gallery.dtype == np.dtype(dtype)
+        assert queries.dtype == gallery.dtype == np.float32
         np.testing.assert_allclose(queries, plain.apply_queries(clouds[0]), atol=close, rtol=close)
         np.testing.assert_allclose(gallery, plain.apply_gallery(clouds[1]), atol=close, rtol=close)
 
@@ -229,7 +231,7 @@ class TestInputs:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ClosureWarning)
             closure = fit(method, y, x)
-        assert closure.apply_queries(y).dtype == closure.apply_gallery(x).dtype == torch.bfloat16
+        assert closure.apply_queries(y).dtype == closure.apply_gallery(x).dtype == torch.float32
         assert bool(torch.isfinite(closure.apply_queries(y)).all())
 
     def test_any_layout_is_only_read(self, method, clouds):
@@ -242,8 +244,12 @@ class TestInputs:
             views.append(store[::2, ::2])
         for y, x in (views, [np.asfortranarray(cloud) for cloud in clouds]):
             closure = fit(method, y, x)
-            np.testing.assert_allclose(closure.apply_queries(y), plain.apply_queries(clouds[0]))
-            np.testing.assert_allclose(closure.apply_gallery(x), plain.apply_gallery(clouds[1]))
+            # Another layout sums in another order; realign's iteration stops at 1e-9.
+            for apply, rows, given in (("apply_queries", y, 0), ("apply_gallery", x, 1)):
+                reference = getattr(plain, apply)(clouds[given])
+                np.testing.assert_allclose(
+                    getattr(closure, apply)(rows), reference, rtol=1e-9, atol=1e-8
+                )
 
 
 class TestFromMoments:
@@ -252,25 +258,25 @@ class TestFromMoments:
     def test_moments_give_what_rows_give(self, method, metric, clouds):
         y, x = (unit(cloud) if metric == "cosine" else cloud for cloud in clouds)
         blocks = [Moments.from_blocks(np.array_split(c, 5), precision="float64") for c in (y, x)]
-        streamed = fit_moments(method, *blocks, metric=metric)
+        streamed = closers.fit_moments(method, *blocks, metric=metric)
         whole = fit(method, *clouds, metric=metric)
-        for name in ("exact", "alpha", "n_components", "rank", "comparison"):
+        assert whole.exact or not streamed.exact  # a bound from moments alone is never tighter
+        for name in ("alpha", "n_components", "rank", "comparison", "gain"):
             assert getattr(streamed, name) == getattr(whole, name)
         for apply in ("apply_queries", "apply_gallery"):
             found, reference = getattr(streamed, apply)(clouds[0]), getattr(whole, apply)(clouds[0])
             np.testing.assert_allclose(found, reference, rtol=1e-9, atol=1e-10)
 
-    @pytest.mark.parametrize("method", ["realign", "procrustes", "scaled"])
+    @pytest.mark.parametrize("method", ["realign", "procrustes"])
     def test_some_need_rows(self, method, clouds):
         moments = [Moments.from_rows(cloud) for cloud in clouds]
-        needs = METHODS[method].needs
-        with pytest.raises(ArgumentError, match=f"`{method}` is fitted from {needs}, not moments"):
-            fit_moments(method, *moments)
+        with pytest.raises(ArgumentError, match=f"`{method}` is fitted from rows, not moments"):
+            closers.fit_moments(method, *moments)
 
     def test_moments_share_their_width(self, clouds):
         y, x = Moments.from_rows(clouds[0]), Moments.from_rows(clouds[1][:, :5])
         with pytest.raises(ShapeError, match="embedding dimension d; got 8 and 5"):
-            fit_moments("recenter", y, x)
+            closers.fit_moments("recenter", y, x)
 
 
 class TestExactness:
@@ -319,7 +325,7 @@ class TestExactness:
         y, x = small.apply_queries(clouds[0]), small.apply_gallery(clouds[1])
         assert y.shape == x.shape == (ROWS, R)
         wide_y, wide_x = whole.apply_queries(clouds[0]), whole.apply_gallery(clouds[1])
-        if metric == "ip":
+        if metric != "euclidean":
             found, reference = y @ x.T, wide_y @ wide_x.T
         else:
             found = np.linalg.norm(y[:, None] - x[None], axis=2)
@@ -362,9 +368,8 @@ class TestPromises:
         assert closure.info["centroid_residual"] < 1e-9
         # Trace alignment before the sphere.
         given = [unit(cloud) if metric == "cosine" else cloud for cloud in clouds]
-        before = (given[1] - closure.gallery.center) * closure.gallery.scale
+        before = (given[1] - given[1].mean(axis=0)) * closure.gallery.scale
         assert before.var(axis=0).sum() == pytest.approx(given[0].var(axis=0).sum(), rel=1e-12)
-        np.testing.assert_allclose(closure.gallery.center, given[1].mean(axis=0), atol=1e-14)
 
     def test_realign_on_real_embeddings(self, real_data):
         y = real_data("caltech101_clip_vitb32", "images.npy")
@@ -372,17 +377,6 @@ class TestPromises:
         closure = fit("realign", y, x)
         gap = closure.apply_queries(y).mean(axis=0) - closure.apply_gallery(x).mean(axis=0)
         assert np.linalg.norm(gap) < 1e-6  # rows are float32
-
-    def test_scaled_admits_that_half_precision_is_off_the_sphere(self, real_data):
-        # Lengths vary by 1e-3 here; four of 500 answers change under Euclidean distance.
-        y, x = (real_data("coco_clip_vitb16", name) for name in ("images.npy", "texts.npy"))
-        with pytest.warns(ClosureWarning, match="not of one length"):
-            closure = fit("scaled", y, x)
-        before = nearest(y, x).indices
-        after = nearest(closure.apply_queries(y), closure.apply_gallery(x)).indices
-        assert (before != after).any()
-        assert not closure.exact
-        assert fit("scaled", y, x, metric="cosine").exact
 
     def test_procrustes_turns_and_never_stretches(self, clouds):
         closure = fit("procrustes", *clouds)
@@ -419,6 +413,7 @@ class TestOptions:
             ("side", "queries"),
             ("reduce", True),
             ("scale", 2.0),
+            ("compare", "ip"),
         ],
     )
     def test_an_option_that_a_method_does_not_take_is_refused(self, method, option, value, clouds):
@@ -443,7 +438,9 @@ class TestOptions:
             ({"n_components": True}, r'`n_components` must be an int, a fraction or "all"'),
             ({"n_components": "some"}, r"`n_components` must be an int.*got 'some'"),
             ({"side": "both"}, r"`side` must be one of gallery, queries; got 'both'"),
-            ({"metric": "dot"}, r"`metric` must be one of euclidean, ip, cosine; got 'dot'"),
+            ({"metric": "dots"}, r"`metric` must be one of cosine, ip, euclidean; got 'dots'"),
+            ({"compare": "cosine"}, r"`compare` must be ip or euclidean.*got cosine"),
+            ({"compare": "cosine", "metric": "cosine"}, "moves rows off the sphere"),
         ],
     )
     def test_values_out_of_range(self, options, message, clouds):
@@ -472,8 +469,7 @@ class TestWarnings:
     def spans_all(self, rng):
         return rng.normal(size=(30, D)) + 3, rng.normal(size=(30, D))
 
-    @pytest.mark.parametrize("method", ["orthogonal", "affine"])
-    @pytest.mark.parametrize("metric", METRICS)
+    @pytest.mark.parametrize(("method", "metric"), [("orthogonal", "euclidean"), ("affine", "ip")])
     def test_a_gallery_that_spans_all_leaves_nothing_to_close(self, method, metric, rng):
         y, x = self.spans_all(rng)
         message = (
@@ -531,7 +527,7 @@ class TestWarnings:
 
 
 class TestFewItems:
-    @pytest.mark.parametrize(("method", "metric"), FITTED)
+    @pytest.mark.parametrize(("method", "metric"), EACH)
     @pytest.mark.parametrize("gallery", ["one item", "all equal"])
     def test_a_gallery_that_is_a_point(self, gallery, method, metric, rng):
         rows = 1 if gallery == "one item" else 3
@@ -560,7 +556,7 @@ class TestNumericalRank:
     """The rank that "all" components means, on clouds of exactly known rank."""
 
     @pytest.mark.parametrize("dtype", ["float32", "float64"])
-    @pytest.mark.parametrize("rows", [3, 10, 100, 1000, 20_000])
+    @pytest.mark.parametrize("rows", [3, 100, 20_000])
     def test_clouds_of_known_rank(self, rows, dtype, rng):
         d, rank = 24, min(rows - 1, 5)
         # Offsets and scales as embeddings have them: a mean of length one, a decaying spectrum.
@@ -569,7 +565,7 @@ class TestNumericalRank:
         x = (x + rng.normal(size=d) / np.sqrt(d)).astype(dtype)
         assert fit("recenter", x[:1], x).rank == rank
 
-    @pytest.mark.parametrize("rows", [3, 10, 100, 1000, 20_000])
+    @pytest.mark.parametrize("rows", [3, 100, 20_000])
     def test_small_directions_are_kept(self, rows, rng):
         # A direction 1,000 times above the rounding of float32 entries, 1e-4 of the largest one.
         d, rank = 24, min(rows - 1, 5)
@@ -603,7 +599,7 @@ class TestNumericalRank:
 
 
 def test_what_a_closure_remembers(clouds):
-    closure = closers.fit("affine", *clouds, alpha=0.5)
+    closure = fit("affine", *clouds, alpha=0.5)
     gap = np.linalg.norm(clouds[0].mean(axis=0) - clouds[1].mean(axis=0))
     assert closure.info["gap"] == pytest.approx(gap, rel=1e-12)
     assert (closure.info["queries"], closure.info["gallery"]) == (ROWS, ROWS)

@@ -228,7 +228,9 @@ def test_figures(modgap, tmp_path):
     assert printed.startswith("Figure 3, ")
     assert printed.endswith(f"Figures: {out / 'index.html'}\n")
     made = json.loads(modgap("figures", 3, "--out", out, "--json"))
-    assert [entry["figure"] for entry in made] == [3]
+    assert [entry["figure"] for entry in made["figures"]] == [3]
+    for found in made["figures"][0]["findings"]:
+        assert f"  {found['verdict']}: {found['claim']} ({found['evidence'][0]})\n" in printed
     assert (out / "figure03.svg").exists()
 
 

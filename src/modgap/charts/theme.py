@@ -38,8 +38,11 @@ def altair() -> Any:
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> Any:
-    """Return rows as inline chart data."""
-    return altair().Data(values=[dict(row) for row in rows])
+    """Return rows as inline chart data.
+
+    A tuple: altair copies every list anew, row by row, each time that charts are put together.
+    """
+    return altair().Data(values=tuple(dict(row) for row in rows))
 
 
 def keyed(

@@ -13,14 +13,20 @@ from modgap._core.arrays import (
     block_slices,
     namespace,
     row_norms,
-    to_numpy,
+    scale_range,
 )
-from modgap._core.checks import check_cloud, check_directions, check_finite, check_same_width
+from modgap._core.checks import (
+    check_cloud,
+    check_directions,
+    check_finite,
+    check_same_width,
+    check_scale,
+)
 from modgap._core.clouds import Cloud
 from modgap._core.moments import Moments
-from modgap.errors import DataError, ShapeError
+from modgap.errors import ShapeError
 
-__all__ = ["open_cloud", "open_clouds", "open_pairs", "row_lengths"]
+__all__ = ["check_lengths", "open_cloud", "open_clouds", "open_pairs", "row_lengths"]
 
 
 def open_cloud(
@@ -71,9 +77,10 @@ def open_cloud(
     x = check_cloud(x, name, min_rows=min_rows, finite=False)
     x = x.detach() if hasattr(x, "detach") else x
     lengths = row_lengths(x)
-    _check_finite_lengths(x, lengths, name)
-    if normalize if directions is None else directions:
-        _check_directions(x, lengths, name)
+    check_lengths(x, lengths, name)
+    needs_directions = normalize if directions is None else directions
+    if needs_directions and not bool(namespace(lengths).all(lengths >= scale_range(x)[0])):
+        check_directions(x, name)
     if moments is not None and (moments.count, moments.width) != tuple(x.shape):
         raise ShapeError(
             f"`moments` of `{name}` must be of its rows {tuple(x.shape)}; got those of "
@@ -133,25 +140,13 @@ def row_lengths(x: Array) -> Array:
     return found[0] if len(found) == 1 else namespace(x).concat(found)
 
 
-def _check_finite_lengths(x: Array, lengths: Array, name: str) -> None:
-    """Raise a DataError that names the row which has no length because of what it holds."""
-    xp = namespace(x)
-    if bool(xp.all(xp.isfinite(lengths))):
-        return
-    check_finite(x, name)
-    raise DataError(
-        f"`{name}` holds values up to {float(xp.max(xp.abs(as_float64(x)))):.3g}, whose squares "
-        "leave the range of float64; scale the rows down, which changes no direction"
-    )
+def check_lengths(x: Array, lengths: Array, name: str) -> None:
+    """Raise a DataError where a row is not finite, or the largest value is outside the dtype's scale.
 
-
-def _check_directions(x: Array, lengths: Array, name: str) -> None:
-    """Raise a DataError that names the first row without direction."""
-    if bool(namespace(lengths).all(lengths > 0)):
+    The values are read again only where the lengths leave room for a doubt.
+    """
+    low, high = scale_range(x)
+    longest = float(namespace(lengths).max(lengths))
+    if low * math.sqrt(x.shape[1]) <= longest <= high or longest == 0:
         return
-    check_directions(x, name)
-    row = int(np.argmax(to_numpy(lengths) == 0))
-    raise DataError(
-        f"`{name}` row {row} has values so small that their squares vanish in float64; scale the "
-        "rows up, which changes no direction"
-    )
+    check_scale(check_finite(x, name), x, name)

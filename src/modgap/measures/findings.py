@@ -10,10 +10,12 @@ from typing import Literal
 
 import numpy as np
 
-from modgap._core.arrays import Array, asarray_like, dtype_eps, namespace, to_numpy
+from modgap._core.arrays import Array, dtype_eps, namespace, scale_range, to_numpy
 from modgap._core.clouds import Cloud
 from modgap._core.copies import first_copies, in_both, row_keys
+from modgap._core.opening import check_lengths
 from modgap.decisions.metric import Metric
+from modgap.errors import DataError
 from modgap.measures.relations import (
     answers_against_chance,
     pairs_against_chance,
@@ -105,36 +107,33 @@ class View:
 def not_usable(view: View) -> Iterator[Remark]:
     """Rows that hold what no figure can be made of."""
     for name, cloud in view.sides:
-        bad = ~np.isfinite(to_numpy(cloud.lengths))
-        count = int(bad.sum())
-        if not count:
-            continue
-        row = int(bad.argmax())
-        xp = namespace(cloud.rows)
-        (where,) = np.nonzero(bad)
-        rows = xp.take(cloud.rows, asarray_like(where, cloud.rows), axis=0)
-        if bool(xp.all(xp.isfinite(rows))):
-            yield Remark(
-                "out-of-range", "error", count,
-                f"{count} of {cloud.count} rows of `{name}` (first: row {row}) are too long to be "
-                "squared in float64; scale them down, which changes no direction",
-            )  # fmt: skip
-        else:
-            yield Remark(
-                "not-finite", "error", count,
-                f"{count} of {cloud.count} rows of `{name}` (first: row {row}) hold NaN or infinity; "
-                "drop or repair them",
-            )  # fmt: skip
+        rows = cloud.need_rows()
+        try:
+            check_lengths(rows, cloud.lengths, name)
+        except DataError as error:
+            xp = namespace(rows)
+            bad = to_numpy(xp.any(~xp.isfinite(rows), axis=1))
+            count = int(bad.sum())
+            if count:
+                yield Remark(
+                    "not-finite", "error", count,
+                    f"{count} of {cloud.count} rows of `{name}` (first: row {int(bad.argmax())}) hold "
+                    "NaN or infinity; drop or repair them",
+                )  # fmt: skip
+            else:
+                yield Remark("out-of-range", "error", cloud.count, str(error))
 
 
 def zero_rows(view: View) -> Iterator[Remark]:
     """Rows of zeros: refused by cosine, at one point by the others."""
     for name, cloud in view.sides:
-        zero = to_numpy(cloud.lengths) == 0
+        zero = to_numpy(cloud.lengths) < scale_range(cloud.need_rows())[0]
         count = int(zero.sum())
         if not count:
             continue
-        start = f"{count} of {cloud.count} rows of `{name}` (first: row {int(zero.argmax())}) are all zeros"
+        start = (
+            f"{count} of {cloud.count} rows of `{name}` (first: row {int(zero.argmax())}) are zero"
+        )
         if view.metric.needs_directions:
             text = f"{start} and have no direction; drop them, or compare by inner product"
             yield Remark("zero-rows", "error", count, text)

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from modgap import closers
+from modgap.decisions.metric import COSINE, EUCLIDEAN, as_metric
+from modgap.decisions.neighbors import nearest
 from modgap.errors import ArgumentError, ClosureError, DataError, ShapeError
 from modgap.evaluation.tasks import MixedRetrieval, MultipleChoice, PairedRetrieval, ZeroShot
 
@@ -29,7 +31,7 @@ def test_zero_shot_makes_one_problem_per_template_and_knows_the_rephrasings() ->
         "queries": 12,
         "gallery": 4,
         "dimension": 6,
-        "metric": "euclidean",
+        "metric": "cosine",
     }
 
 
@@ -54,35 +56,57 @@ def test_an_image_without_captions_has_no_right_answer() -> None:
 
 def test_multiple_choice_fits_closers_to_all_candidates() -> None:
     candidates = RNG.normal(size=(12, 3, 6))
-    task = MultipleChoice(QUERIES, candidates, np.zeros(12, dtype=int))
+    task = MultipleChoice(QUERIES, candidates, np.zeros(12, dtype=int), metric="euclidean")
     problem = task.problems[0]
     assert problem.gallery_rows.shape == (36, 6)
-    closure = closers.fit("recenter", QUERIES, problem.gallery_rows)
-    system = problem.system("euclidean", closure)
+    closure = closers.fit("recenter", QUERIES, problem.gallery_rows, metric="euclidean")
+    system = problem.system(EUCLIDEAN, closure)
     assert system.own_candidates
     assert np.allclose(system.gallery, candidates - candidates.reshape(-1, 6).mean(axis=0))
 
 
 def test_a_mixed_gallery_moves_each_modality_by_its_own_map() -> None:
     companions = RNG.normal(size=(5, 6))
-    task = MixedRetrieval(QUERIES, GALLERY, companions, np.arange(12) % 4)
+    task = MixedRetrieval(QUERIES, GALLERY, companions, np.arange(12) % 4, metric="euclidean")
     problem = task.problems[0]
-    closure = closers.fit("orthogonal", QUERIES, GALLERY)
-    system = problem.system("euclidean", closure)
+    closure = closers.fit("orthogonal", QUERIES, GALLERY, metric="euclidean")
+    system = problem.system(EUCLIDEAN, closure)
     assert np.allclose(system.gallery[:4], closure.gallery(GALLERY))
     assert np.allclose(system.gallery[4:], companions)
     assert closure.exact
     assert not problem.keeps_decisions(closure)
-    assert problem.keeps_decisions(closers.fit("recenter", QUERIES, GALLERY))
-    assert not problem.keeps_decisions(closers.fit("recenter", QUERIES, GALLERY, metric="ip"))
     assert task.describe()["gallery"] == 9
+
+
+@pytest.mark.parametrize(
+    ("metric", "compare", "kept"),
+    [
+        ("euclidean", None, True),
+        ("ip", None, False),
+        ("cosine", None, False),
+        ("cosine", "euclidean", True),
+    ],
+)
+def test_recentring_keeps_a_mixed_gallery_only_where_both_sides_move(
+    metric: str, compare: str | None, kept: bool
+) -> None:
+    # By product the queries' map is the identity: their companions stay, while the gallery moves.
+    companions = RNG.normal(size=(5, 6))
+    gallery = GALLERY + 3
+    problem = MixedRetrieval(QUERIES, gallery, companions, metric=metric).problems[0]
+    closure = closers.fit("recenter", QUERIES, gallery, metric=metric, compare=compare)
+    assert closure.exact
+    assert problem.keeps_decisions(closure) == kept
+    systems = [problem.system(as_metric(metric), each) for each in (None, closure)]
+    found = [nearest(s.queries, s.gallery, metric=s.metric).indices for s in systems]
+    assert np.array_equal(*found) == kept
 
 
 def test_a_closure_of_another_metric_is_refused() -> None:
     problem = ZeroShot(QUERIES, GALLERY).problems[0]
     closure = closers.fit("affine", QUERIES, GALLERY, metric="ip")
-    with pytest.raises(ClosureError, match="fitted for metric 'ip' and is used under 'euclidean'"):
-        problem.system("euclidean", closure)
+    with pytest.raises(ClosureError, match="fitted for metric 'ip' and is used under 'cosine'"):
+        problem.system(COSINE, closure)
 
 
 @pytest.mark.parametrize(
@@ -113,7 +137,7 @@ def test_a_closure_of_another_metric_is_refused() -> None:
             r"at least 1 row\(s\); got shape \(0, 6\)",
         ),
         (lambda: ZeroShot(QUERIES, GALLERY * 0, metric="cosine"), DataError, "has no direction"),
-        (lambda: ZeroShot(QUERIES, GALLERY, metric="l1"), ArgumentError, "one of euclidean"),
+        (lambda: ZeroShot(QUERIES, GALLERY, metric="l1"), ArgumentError, "one of cosine, ip, eu"),
         (lambda: PairedRetrieval(QUERIES, GALLERY), ShapeError, "pair row by row; got 12 and 4"),
         (
             lambda: PairedRetrieval(QUERIES, GALLERY, owners=[0, 1]),
@@ -121,7 +145,7 @@ def test_a_closure_of_another_metric_is_refused() -> None:
             "row of `b`; got 2 for 4",
         ),
         (lambda: PairedRetrieval(QUERIES, GALLERY, owners=[99] * 4), DataError, "from 99 to 99"),
-        (lambda: MultipleChoice(QUERIES, np.zeros((5, 2, 6))), ShapeError, "one set per query"),
+        (lambda: MultipleChoice(QUERIES, np.ones((5, 2, 6))), ShapeError, "one set per query"),
         (lambda: MixedRetrieval(QUERIES, GALLERY, GALLERY[:, :2]), ShapeError, "companions"),
     ],
 )

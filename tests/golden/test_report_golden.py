@@ -46,7 +46,7 @@ def test_gap(found: dict[str, Any]) -> None:
 
 def test_closers(found: dict[str, Any]) -> None:
     rows = {row["label"]: row for row in found["problems"][0]["closers"]}
-    exact = {"none", "none:ip", "recenter", "orthogonal", "affine", "scaled"}
+    exact = {"none", "none:ip", "recenter", "orthogonal", "affine", "scaled", "balanced"}
     assert {name for name, row in rows.items() if row["exact"]} == exact
     loose = {name: (row["folds"], row["agreement"]) for name, row in rows.items() if row["folds"]}
     assert {name: folds for name, (folds, _) in loose.items()} == {

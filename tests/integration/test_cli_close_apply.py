@@ -26,14 +26,13 @@ def files(tmp_path):
     return tmp_path
 
 
-METHODS = sorted(name for name in closers.METHODS if name != "procrustes")
+#: A stream has no pairs, and `balanced` chooses its shrinkage from pieces of it.
+METHODS = sorted(set(closers.METHODS) - {"procrustes", "balanced"})
 
 
 @pytest.mark.parametrize("metric", ["euclidean", "ip", "cosine"])
 @pytest.mark.parametrize("method", METHODS)
 def test_a_streamed_closure_is_the_fitted_one(files, modgap, method, metric):
-    if method == "scaled" and metric == "ip":
-        pytest.skip("scaled has no form for inner products")
     images, texts = np.load(files / "images.npy"), np.load(files / "texts.npy")
     images = images / 3 if method == "scaled" else images
     np.save(files / "q.npy", images)
@@ -43,7 +42,8 @@ def test_a_streamed_closure_is_the_fitted_one(files, modgap, method, metric):
         "--method", method, "--metric", metric, "--out", out,
     )  # fmt: skip
     expected, found = closers.fit(method, images, texts, metric=metric), Closure.load(out)
-    assert (found.method, found.metric, found.exact) == (method, metric, expected.exact)
+    assert (found.method, found.metric) == (method, metric)
+    assert expected.exact or not found.exact  # a bound from moments alone is never tighter
     assert found.comparison == expected.comparison
     # float32 products of blocks and of the whole differ in their last digits
     np.testing.assert_allclose(
@@ -124,7 +124,7 @@ def test_closing_says_what_to_do_next_and_that_works(files, modgap, monkeypatch)
 
 def test_a_side_that_stays_is_named(files, modgap):
     printed = modgap("close", "--queries", files / "images.npy", "--gallery", files / "texts.npy",
-                     "--method", "orthogonal", "--side", "queries",
+                     "--method", "orthogonal", "--side", "queries", "--metric", "ip",
                      "--out", files / "c.safetensors")  # fmt: skip
     assert "the gallery stay" in printed
 

@@ -148,7 +148,7 @@ def test_no_option_is_left_out_here():
         "close": "queries gallery out method metric alpha n_components side reduce scale template "
         "pool json",
         "apply": "closure out queries gallery dtype json",
-        "measure": "a b paired raw template temperature sample seed json",
+        "measure": "a b paired raw template temperature sample seed json csv",
     }
     found = {
         name: {parameter.name for parameter in command().commands[name].params} - {"help"}

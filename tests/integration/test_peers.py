@@ -39,7 +39,7 @@ class TestConceptErasure:
             both, label, shrinkage=False, constrain_cov_trace=False, svd_tol=1e-9
         )
         erased = fitter.eraser(both).numpy()
-        closure = closers.fit("erase", images, texts)
+        closure = closers.fit("erase", images, texts, metric="euclidean")
         # A covariance of 512 dimensions with a condition number of 1e4 is inverted by both.
         np.testing.assert_allclose(closure.apply_queries(images), erased[:500], atol=1e-10)
         np.testing.assert_allclose(closure.apply_gallery(texts), erased[500:], atol=1e-10)
@@ -48,7 +48,7 @@ class TestConceptErasure:
         linear = pytest.importorskip("sklearn.linear_model")
         images, texts = coco
         label = np.repeat([0, 1], len(images))
-        closure = closers.fit("erase", images, texts)
+        closure = closers.fit("erase", images, texts, metric="euclidean")
         erased = np.concatenate([closure.apply_queries(images), closure.apply_gallery(texts)])
         # Unpenalised least squares is the probe that LEACE is proved against: it is left with the mean.
         probe = linear.LinearRegression().fit(erased, label)
@@ -76,10 +76,10 @@ class TestScikitLearn:
         decomposition = pytest.importorskip("sklearn.decomposition")
         images, texts = caltech
         pca = decomposition.PCA(37, svd_solver="full").fit(texts)
-        closure = closers.fit("affine", images, texts)
+        closure = closers.fit("affine", images, texts, metric="euclidean")
         expected = pca.inverse_transform(pca.transform(images)) - texts.mean(axis=0)
         np.testing.assert_allclose(closure.apply_queries(images), expected, atol=1e-11)
-        reduced = closers.fit("affine", images, texts, reduce=True)
+        reduced = closers.fit("affine", images, texts, reduce=True, metric="euclidean")
         signs = np.sign(np.sum(reduced.queries.left * pca.components_.T, axis=0))
         np.testing.assert_allclose(
             reduced.apply_queries(images) * signs, pca.transform(images), atol=1e-9
@@ -89,7 +89,7 @@ class TestScikitLearn:
     def test_a_share_of_the_variance_is_as_many_components(self, share, caltech):
         decomposition = pytest.importorskip("sklearn.decomposition")
         pca = decomposition.PCA(share, svd_solver="full").fit(caltech[1])
-        closure = closers.fit("orthogonal", *caltech, n_components=share)
+        closure = closers.fit("orthogonal", *caltech, n_components=share, metric="euclidean")
         assert closure.n_components == pca.n_components_
 
     def test_scatter_is_the_empirical_covariance(self, coco):
@@ -100,7 +100,7 @@ class TestScikitLearn:
 
     def test_standardize_is_the_standard_scaler_then_the_sphere(self, caltech):
         preprocessing = pytest.importorskip("sklearn.preprocessing")
-        closure = closers.fit("standardize", *caltech)
+        closure = closers.fit("standardize", *caltech, metric="euclidean")
         sides = (closure.apply_queries, closure.apply_gallery)
         for apply, cloud in zip(sides, caltech, strict=True):
             scaled = preprocessing.StandardScaler().fit_transform(cloud)
@@ -126,7 +126,7 @@ class TestScipy:
         linalg = pytest.importorskip("scipy.linalg")
         images, texts = coco
         y, x = images - images.mean(axis=0), texts - texts.mean(axis=0)
-        closure = closers.fit("procrustes", images, texts)
+        closure = closers.fit("procrustes", images, texts, metric="euclidean")
         turn = linalg.orthogonal_procrustes(y, x)[0]
         found = closure.apply_queries(images)
         # 500 centred pairs leave 13 of 512 dimensions to chance; what lies along the texts is not.
@@ -170,7 +170,7 @@ class TestFaiss:
         index.train(images)
         index.add(images)
         theirs = index.search(texts, 1)[1]
-        ours = nearest(texts, Codec("int8").apply(images)).indices
+        ours = nearest(texts, Codec("int8").apply(images), metric="euclidean").indices
         assert (theirs == ours).mean() > 0.995
 
     def test_sign_bits_are_their_binary_index(self, faiss, coco):
@@ -179,7 +179,7 @@ class TestFaiss:
         index.add(np.packbits(images > 0, axis=1))
         distances, _ = index.search(np.packbits(texts > 0, axis=1), 5)
         sign = Sign()
-        found = nearest(sign.apply(texts), sign.apply(images), k=5).scores
+        found = nearest(sign.apply(texts), sign.apply(images), k=5, metric="euclidean").scores
         np.testing.assert_allclose(found**2 / 4, distances, rtol=1e-12)
 
     def test_half_floats_are_theirs(self, faiss, coco):

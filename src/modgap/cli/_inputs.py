@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 INPUT = "PATH[:KEY]"
 #: The keys of `modgap.closers.METHODS`, written down because help must load nothing heavy.
 METHOD_NAMES = (
-    "none, recenter, orthogonal, affine, scaled, mean-shift, center, standardize, realign, "
+    "none, recenter, orthogonal, affine, scaled, balanced, mean-shift, center, standardize, realign, "
     "procrustes, erase"
 )
 

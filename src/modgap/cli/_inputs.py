@@ -72,7 +72,8 @@ NoiseOption = Annotated[
         "--noise",
         metavar="NOISE",
         help="Repeat for several: gaussian:SIGMA (standard deviation per coordinate), uniform:W, "
-        "bins:N, int8, float16, bfloat16, float8_e4m3, sign, faiss:FACTORY, or none. @queries or "
+        "bins:N, bits:B, sign, dims:K, int8, float16, bfloat16, float8_e4m3, faiss:FACTORY, or none; "
+        "codes take :rotated, sign also :lengths. @queries or "
         "@both after it perturbs another side than the gallery.  [default: gaussian:0.022]",
     ),
 ]

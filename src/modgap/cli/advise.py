@@ -63,6 +63,8 @@ def advise(
     if json:
         print_json({**found.to_dict(), "command": command})
         return
+    for remark in found.evidence["remarks"]:
+        say(remark)
     say(found.text)
     say()
     say_command(command)

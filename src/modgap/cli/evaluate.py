@@ -162,6 +162,8 @@ def _print(study: Study) -> None:
         f"{task['dimension']} dimensions of which the gallery spans {task['rank']}, "
         f"by {task['metric']}"
     )
+    for remark in study.remarks:
+        say(shown(str(remark)))
     for gap in study.gaps:
         say()
         rmg = gap.relative_modality_gap

@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from modgap import measures
 from modgap._core.arrays import as_float64, namespace, to_numpy
 from modgap.closers import METHODS, Closure, Statistics, fit_statistics, method_and_comparison
 from modgap.decisions.metric import Metric
@@ -26,6 +25,8 @@ from modgap.evaluation._judged import (
 from modgap.evaluation.records import GapFigures, NoiseResult, Row
 from modgap.evaluation.tasks import Problem
 from modgap.measures.gap import Gap
+from modgap.measures.look import Remark, look
+from modgap.measures.pairs import relative_modality_gap
 from modgap.robustness.noise import Noise
 from modgap.robustness.outcomes import decide, outcomes
 
@@ -114,6 +115,18 @@ class Ground:
         margins: np.ndarray = scores[:, 0] - scores[:, 1]
         return margins
 
+    @cached_property
+    def remarks(self) -> tuple[Remark, ...]:
+        """What to know about the data before reading any figure; see `measures.look`."""
+        problem = self.problem
+        return look(
+            problem.queries,
+            problem.gallery,
+            positives=problem.positives,
+            paired=problem.paired and problem.partner_rows is None,
+            metric=self.metric,
+        )
+
     def without(self, rows: np.ndarray) -> Statistics:
         """Return statistics of the other queries; a gallery that they share is not measured again."""
         rest = np.setdiff1d(np.arange(self.problem.queries.shape[0]), rows)
@@ -160,7 +173,7 @@ class Ground:
         if measured.paired or not self.problem.paired:
             return measured.relative_modality_gap
         partners = self.problem.partners
-        return _defined(lambda: measures.relative_modality_gap(self.problem.queries, partners))
+        return _defined(lambda: relative_modality_gap(self.problem.queries, partners))
 
 
 @dataclass(frozen=True)

@@ -259,6 +259,7 @@ def advise_on(found: Survey, asked: tuple[Noise, ...] | None = None) -> Advice:
         "queries": counts["queries"],
         "items": counts["gallery"],
         "sampled": found.sampled,
+        "remarks": [str(remark) for remark in study.remarks],
         "closers": [vars(c) for c in candidates],
     }
     return Advice(chosen.label, _options(chosen), text, _command(found.task, chosen), evidence)
@@ -281,6 +282,7 @@ def _queries_only(task: Task, noises: tuple[Noise, ...]) -> Advice:
         "noises": [],
         "left_out": [noise.label for noise in noises],
         "dimension": task.describe()["dimension"],
+        "remarks": [],
         "closers": [],
     }
     return Advice("none", {}, text, "modgap report QUERIES GALLERY", evidence)

@@ -15,6 +15,7 @@ from modgap._core.checks import check_count, check_number
 from modgap._core.json import plain, stamp
 from modgap.closers.closure import Closure
 from modgap.errors import ArgumentError
+from modgap.measures import Remark
 from modgap.robustness.noise import Noise, parse
 from modgap.robustness.outcomes import Outcome
 
@@ -289,6 +290,8 @@ class Study:
         One per problem, closer and alpha.
     settings : dict
         What it takes to get the same numbers again: closers, alphas, noises, draws, seed, folds.
+    remarks : tuple of Remark
+        What to know about the data before reading any figure.
 
     Examples
     --------
@@ -302,6 +305,7 @@ class Study:
     gaps: tuple[GapFigures, ...]
     rows: tuple[Row, ...]
     settings: dict[str, Any] = field(default_factory=dict)
+    remarks: tuple[Remark, ...] = ()
 
     def __getitem__(self, key: str | tuple[str, str]) -> Row:
         """Return the row of a label, or of (label, problem); the first problem's by default."""
@@ -356,6 +360,7 @@ class Study:
             {
                 **stamp(),
                 "task": self.task,
+                "remarks": self.remarks,
                 "gap": self.gaps[0],
                 "gaps": self.gaps,
                 "closers": [row.to_dict() for row in self.rows],

@@ -11,6 +11,7 @@ from modgap.errors import ArgumentError
 from modgap.evaluation._stage import Ground, Plan, Stage
 from modgap.evaluation.records import Study
 from modgap.evaluation.tasks import Task
+from modgap.measures import Remark
 from modgap.robustness.noise import Gaussian, Noise, parse
 
 __all__ = ["evaluate"]
@@ -104,12 +105,18 @@ class Evaluator:
         self.task = task
         self.grounds = tuple(Ground(task.metric, problem) for problem in task.problems)
 
+    @property
+    def remarks(self) -> tuple[Remark, ...]:
+        """What to know about the data of all problems, each line once."""
+        found = {remark.text: remark for ground in self.grounds for remark in ground.remarks}
+        return tuple(found.values())
+
     def study(self, plan: Plan) -> Study:
         """Return what `evaluate` returns."""
         rows = [row for ground in self.grounds for row in Stage(ground, plan).rows()]
         gaps = tuple(ground.gap for ground in self.grounds)
         described = {**self.task.describe(), "rank": gaps[0].rank}
-        return Study(described, gaps, tuple(rows), plan.describe())
+        return Study(described, gaps, tuple(rows), plan.describe(), self.remarks)
 
 
 def several(value: Any, name: str, kind: Any) -> tuple[Any, ...]:

@@ -133,7 +133,7 @@ def summarize(
         **stamp(),
         "title": str(title) if title else _TITLES.get(task.kind, task.kind),
         "task": _described(task, found),
-        "remarks": [],
+        "remarks": [str(remark) for remark in found.study.remarks],
         "advice": advice.to_dict(),
         "closer": {
             "label": closer.label,

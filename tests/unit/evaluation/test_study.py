@@ -169,7 +169,8 @@ def test_what_cannot_be_meant_is_refused(arguments: dict[str, Any], message: str
 def test_the_json_document_has_the_promised_names_and_one_shape() -> None:
     study = evaluate(task(), ["none", "affine"], noises=[Gaussian(0.1)])
     document = json.loads(study.to_json())
-    assert set(document) == {"schema", "modgap", "task", "gap", "gaps", "closers", "settings"}
+    names = "schema modgap task remarks gap gaps closers settings"
+    assert set(document) == set(names.split())
     assert set(document["task"]) == {"kind", "queries", "gallery", "dimension", "rank", "metric"}
     promised = "method alpha n_components exact gap_after clean_accuracy agreement noises"
     assert set(promised.split()) <= set(document["closers"][0])
@@ -368,3 +369,12 @@ def test_exact_closers_keep_every_decision_of_real_embeddings(real_data: Any, me
     )
     assert len(study) == 20
     assert all(row.exact and row.agreement == 1 for row in study)
+
+
+def test_copies_in_the_gallery_are_remarked_before_any_figure() -> None:
+    copied = ZeroShot(QUERIES, np.concatenate([GALLERY, GALLERY[:2]]), LABELS)
+    remarks = evaluate(copied, "none", noises=[]).remarks
+    assert "copies-in-gallery" in {remark.code for remark in remarks}
+    assert "copies-in-gallery" not in {
+        remark.code for remark in evaluate(task(), "none", noises=[]).remarks
+    }

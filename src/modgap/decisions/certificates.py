@@ -58,7 +58,7 @@ def certified_radius(
     Examples
     --------
     >>> import numpy as np
-    >>> certified_radius(np.array([[0.25]]), np.array([[0.0], [1.0]]), side="queries").tolist()
+    >>> certified_radius(np.array([[0.25]]), np.array([[0.0], [1.0]]), metric="l2").tolist()
     [0.25]
     """
     metric = as_metric(metric)

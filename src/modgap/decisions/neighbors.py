@@ -91,7 +91,7 @@ def nearest(
     >>> import numpy as np
     >>> found = nearest(np.array([[0.9, 0.1]]), np.eye(2), k=2)
     >>> found.indices.tolist(), found.scores.round(3).tolist()
-    ([[0, 1]], [[0.141, 1.273]])
+    ([[0, 1]], [[0.994, 0.11]])
     """
     metric = as_metric(metric)
     queries, gallery = check_clouds(queries, gallery, zero_rows=not metric.needs_directions)

@@ -27,6 +27,9 @@ _ERRORS, _LEAST = 2.0, 0.001
 #: Rows of each side that candidates are measured on; more are drawn at random, and it is said.
 QUERIES, ITEMS = 2000, 20_000
 
+#: Fewer queries say too little of their second moments for `balanced`.
+_FEW = 10
+
 #: Closers that can keep every answer, the simplest first: of equals the first is recommended.
 _EXACT = ("none", "recenter", "orthogonal", "affine", "scaled", "balanced")
 _OTHER_COMPARISONS = ("none:ip", "recenter:ip", "affine:ip")
@@ -290,7 +293,9 @@ def _queries_only(task: Task, noises: tuple[Noise, ...]) -> Advice:
 
 def _candidates(task: Task, free: bool) -> list[str]:
     problem = task.problems[0]
-    names = [name for name in _EXACT if name in METHODS]
+    names = list(_EXACT)
+    if problem.queries.shape[0] < _FEW:
+        names.remove("balanced")
     if task.metric.is_distance or task.metric.needs_directions:
         names[1:1] = [name for name in _OTHER_COMPARISONS if _differs(name, task)]
     if free:

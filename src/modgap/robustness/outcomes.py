@@ -88,9 +88,9 @@ def stability(
     Examples
     --------
     >>> import numpy as np
-    >>> outcome = stability(np.array([[1.0, 0.0]]), np.eye(2), Gaussian(0.5))
+    >>> outcome = stability(np.array([[1.0, 0.0]]), np.eye(2), Gaussian(0.5), metric="ip")
     >>> outcome.estimator, outcome.stability.round(4).tolist()
-    ('exact', [0.9323])
+    ('exact', [0.9214])
     """
     from modgap._core.checks import check_indices
 

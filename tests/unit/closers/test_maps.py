@@ -10,6 +10,7 @@ import pytest
 from modgap._core.arrays import to_numpy
 from modgap.closers.closure import Closure
 from modgap.closers.maps import AffineMap
+from modgap.decisions.metric import COSINE, EUCLIDEAN
 from modgap.errors import ClosureError, ShapeError
 
 D, R, E = 5, 2, 3
@@ -120,18 +121,18 @@ class TestApply:
         np.testing.assert_allclose(host(found), by_definition(fitted, z), rtol=1e-12, atol=1e-13)
 
     @pytest.mark.parametrize(("dtype", "close"), [("float16", 2e-2), ("float32", 1e-5)])
-    def test_the_dtype_stays(self, fitted, dtype, close, rng):
+    def test_floats_keep_their_dtype_and_halves_come_back_in_full(self, fitted, dtype, close, rng):
         z = rng.normal(size=(7, D)).astype(dtype)
         found = fitted(z)
-        assert found.dtype == np.dtype(dtype)
+        assert found.dtype == np.float32
         # Values up to about 10: ten roundings of the narrow type.
         np.testing.assert_allclose(found, by_definition(fitted, z), rtol=close, atol=close)
 
-    def test_bfloat16_stays(self, fitted, rng):
+    def test_bfloat16_comes_back_in_full(self, fitted, rng):
         torch = pytest.importorskip("torch")
         z = torch.tensor(rng.normal(size=(7, D)), dtype=torch.bfloat16)
         found = fitted(z)
-        assert found.dtype == torch.bfloat16
+        assert found.dtype == torch.float32
         expected = by_definition(fitted, host(z))
         np.testing.assert_allclose(host(found), expected, rtol=1e-1, atol=1e-1)
 
@@ -233,11 +234,13 @@ class TestClosure:
         )
 
     def test_then_is_exact_only_if_both_are(self, rng):
-        first = closure_of(rng, exact=True, alpha=0.5, n_components=2, rank=4)
-        second = closure_of(np.random.default_rng(1), exact=True)
+        promise = {"metric": EUCLIDEAN, "comparison": EUCLIDEAN, "bound": 1e-12, "resolution": 1e-9}
+        first = closure_of(rng, **promise, gain=2.0, alpha=0.5, n_components=2, rank=4)
+        second = closure_of(np.random.default_rng(1), **promise)
         z = rng.normal(size=(3, D))
         both = first.then(second)
         assert both.exact
+        assert (both.bound, both.gain) == (pytest.approx(1.5e-12), 2.0)
         assert both.method == "affine+affine"
         assert both.alpha is None
         assert both.n_components is None
@@ -247,12 +250,12 @@ class TestClosure:
         np.testing.assert_allclose(
             both.apply_gallery(z), second.apply_gallery(first.apply_gallery(z)), rtol=1e-11
         )
-        assert not first.then(replace(second, exact=False)).exact
-        assert not replace(first, exact=False).then(second).exact
+        assert not first.then(replace(second, bound=None)).exact
+        assert not replace(first, bound=1.0).then(second).exact
 
     def test_then_follows_the_comparison_of_the_first(self, rng):
-        moved = closure_of(rng, metric="cosine", comparison="euclidean")
-        euclidean = closure_of(rng)
+        moved = closure_of(rng, metric=COSINE, comparison=EUCLIDEAN)
+        euclidean = closure_of(rng, metric=EUCLIDEAN, comparison=EUCLIDEAN)
         both = moved.then(euclidean)
         assert (both.metric, both.comparison) == ("cosine", "euclidean")
         with pytest.raises(ClosureError, match=r"fitted for metric 'cosine'.*under 'euclidean'"):

@@ -98,7 +98,7 @@ def test_recentring_keeps_a_mixed_gallery_only_where_both_sides_move(
     assert closure.exact
     assert problem.keeps_decisions(closure) == kept
     systems = [problem.system(as_metric(metric), each) for each in (None, closure)]
-    found = [nearest(s.queries, s.gallery, metric=s.metric).indices for s in systems]
+    found = [nearest(s.queries, s.gallery, metric=s.comparison).indices for s in systems]
     assert np.array_equal(*found) == kept
 
 

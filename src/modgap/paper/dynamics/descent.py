@@ -157,7 +157,7 @@ def descend(
     >>> x, y = np.random.default_rng(0).normal(size=(2, 30, 5))
     >>> run = descend(x, y, Simulation(steps=50, temperature=1.0))
     >>> run.final_x.shape, round(float(run.alignment_y[-1]), 2)
-    ((30, 5), 0.4)
+    ((30, 5), 0.1)
     """
     settings = checked(Simulation() if settings is None else settings)
     x, y = check_paired(x, y, names=("x", "y"), min_rows=2, zero_rows=not settings.sphere)

@@ -20,7 +20,8 @@ from _harness import SEED, clouds, in_turns, ratio_row, row
 from scipy import special, stats
 
 from modgap import closers
-from modgap.robustness import tables as _survival
+from modgap.robustness import tables
+from modgap.robustness.binning import REACH
 from modgap.robustness.integral import win_probability
 from modgap.robustness.outcomes import System, decide
 
@@ -75,8 +76,7 @@ def _closed(queries: np.ndarray, gallery: np.ndarray, metric: str, alpha: float)
 
 def _exact(systems: list[System], before: list[Any]) -> list[Any]:
     """Return stability (sigmas, queries) per alpha; tables of earlier rounds are thrown away."""
-    _survival.inner_product_table.cache_clear()
-    _survival.euclidean_table.cache_clear()
+    tables.clear()
     return [
         win_probability(one.queries, one.gallery, decided, SIGMAS, metric=one.comparison)
         for one, decided in zip(systems, before, strict=True)
@@ -155,7 +155,7 @@ def _competitors(system: System, metric: str) -> list[dict[str, float]]:
             squared = loss.min(axis=1) + np.sum(y * y, axis=1)
             unit = 2 * sigma * np.sqrt(squared + y.shape[1] * sigma**2 / 2)
         steps = behind / unit[:, None]
-        near, far = ((steps < limit).sum(axis=1) - 1 for limit in (4, _survival.REACH))
+        near, far = ((steps < limit).sum(axis=1) - 1 for limit in (4, REACH))
         out.append(
             {
                 "sigma": sigma,

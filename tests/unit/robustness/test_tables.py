@@ -8,24 +8,24 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
-from modgap.robustness import tables as _survival
-from modgap.robustness.integral import _place
+from modgap.robustness import binning, chi_square, tables
+from modgap.robustness.integral import win_probability
 
 
 def test_the_chi_square_rule_has_the_moments_of_the_distribution():
     for k in (1, 2, 7, 511, 1023):
-        nodes, weights = _survival._chi_square_rule(k)
+        nodes, weights = chi_square.chi_square_rule(k)
         assert weights.sum() == pytest.approx(1, rel=1e-12)
         for power in range(1, 6):  # a Gauss rule of 40 nodes is exact up to degree 79
             moment = math.prod(k + 2 * i for i in range(power))
             assert weights @ nodes**power == pytest.approx(moment, rel=1e-10)
-    nodes, weights = _survival._chi_square_rule(0)
+    nodes, weights = chi_square.chi_square_rule(0)
     assert (nodes.tolist(), weights.tolist()) == ([0.0], [1.0])
 
 
 BRANCHES = {
-    "poisson": _survival._by_poisson_count,
-    "directions": _survival._by_other_directions,
+    "poisson": chi_square.by_poisson_count,
+    "directions": chi_square.by_other_directions,
 }
 
 
@@ -67,11 +67,11 @@ def test_both_branches_agree_where_one_takes_over(d):
 
 
 class TestGrid:
-    GRID = _survival.OffsetGrid(fine=0.5, bins=40)
+    GRID = binning.OffsetGrid(fine=0.5, bins=40)
 
     def test_offsets_fall_into_their_bins(self):
         within = np.array([-0.49, 0.0, 0.49])
-        bins, place = _place(self.GRID.offsets(within), self.GRID)
+        bins, place = binning.place_in(self.GRID.offsets(within), self.GRID)
         np.testing.assert_array_equal(bins, np.arange(40)[:, None].repeat(3, axis=1))
         np.testing.assert_allclose(place, np.tile(within, (40, 1)), atol=1e-12)
 
@@ -82,18 +82,18 @@ class TestGrid:
     @pytest.mark.parametrize("finest", [1e-3, 0.3, 1.0])
     def test_it_reaches_as_far_as_it_is_asked_to(self, finest):
         for reach in (finest, 12.5, 300.0):
-            grid = _survival.grid_for(reach, finest)
+            grid = binning.grid_for(reach, finest)
             assert grid.stop >= reach
             assert finest <= grid.fine <= 2 * finest
-            short = _survival.shortened(grid, reach / 10)
+            short = binning.shortened(grid, reach / 10)
             assert short.fine == grid.fine  # the same bins, fewer of them
             assert reach / 10 <= short.stop <= grid.stop * (1 + 1e-12)
 
 
 class TestInterpolation:
     def table(self, size):
-        nodes = _survival._chebyshev(2.0, 5.0, size)
-        return _survival.Table(nodes, np.zeros((size, 1, 1)), np.zeros((size, 1, 1)))
+        nodes = tables._chebyshev(2.0, 5.0, size)
+        return tables.Table(nodes, np.zeros((1, size, 1)), np.zeros((1, size, 1)))
 
     @pytest.mark.parametrize("size", [5, 28])
     def test_polynomials_are_met_exactly(self, size):
@@ -109,34 +109,34 @@ class TestInterpolation:
         np.testing.assert_allclose(table.interpolation(table.nodes), np.eye(5), atol=1e-12)
 
     def test_nodes_that_fall_together(self):
-        table = _survival.Table(np.full(5, 3.0), np.zeros((5, 1, 1)), np.zeros((5, 1, 1)))
+        table = tables.Table(np.full(5, 3.0), np.zeros((1, 5, 1)), np.zeros((1, 5, 1)))
         np.testing.assert_allclose(table.interpolation(np.array([3.0])), 0.2)
 
     def test_one_node_needs_none(self):
-        table = _survival.Table(np.zeros(1), np.zeros((1, 1, 1)), np.zeros((1, 1, 1)))
+        table = tables.Table(np.zeros(1), np.zeros((1, 1, 1)), np.zeros((1, 1, 1)))
         np.testing.assert_array_equal(table.interpolation(np.array([0.3, 9.0])), 1)
 
 
 def features_of(offset, grid):
     """The place of one item as the tables take it: powers slowest, bins within."""
-    bins, place = _place(np.array([offset]), grid)
-    found = np.zeros((_survival.POWERS, grid.bins))
-    found[:, bins[0]] = place[0] ** np.arange(_survival.POWERS)
+    bins, place = binning.place_in(np.array([offset]), grid)
+    found = np.zeros((binning.POWERS, grid.bins))
+    found[:, bins[0]] = place[0] ** np.arange(binning.POWERS)
     return found.ravel()
 
 
 @pytest.mark.parametrize("ratio", [1.0, 20.0])
-def test_inner_product_tables_hold_log_survival_and_gain(ratio):
-    grid = _survival.grid_for(_survival.REACH * ratio, 1.0)
-    table = _survival.inner_product_table(ratio, grid)
-    u, w = _survival._evenly_spaced(0.0, _survival.HALF_WIDTH)
+def test_inner_product_tables_hold_survival_and_gain(ratio):
+    grid = binning.grid_for(binning.REACH * ratio, 1.0)
+    table = tables.inner_product_table(ratio, grid)
+    u, w = chi_square.evenly_spaced(0.0, chi_square.HALF_WIDTH)
     for offset in (0.0, 0.013, 0.7, 3.3, 9.0):
         features = features_of(offset * ratio, grid)
-        log_survival = features @ table.log_survival[0]
+        survival = features @ table.survival[:, 0]
         expected = special.log_ndtr(u + offset)
         # A cubic on bins of 5 % of the noise: 1e-6, and nothing where log S has no weight left.
-        np.testing.assert_allclose(log_survival, expected, atol=3e-6)
-        gain = features @ table.log_gain[0]
+        np.testing.assert_allclose(survival, expected, atol=3e-6)
+        gain = features @ table.gain[:, 0]
         density = stats.norm.logpdf(u + offset) + np.log(w) - expected
         np.testing.assert_allclose(gain, density, atol=3e-6)
 
@@ -144,19 +144,19 @@ def test_inner_product_tables_hold_log_survival_and_gain(ratio):
 @pytest.mark.parametrize(("d", "panel", "v"), [(4, 0, 3.0), (4, 0, 9.5), (600, 3, 25.0)])
 def test_euclidean_tables_hold_a_duel_with_one_item(d, panel, v):
     sigma = 0.3
-    grid = _survival.grid_for(20.0, 1.0)
-    table = _survival.euclidean_table(d, sigma, sigma, panel, grid)
+    grid = binning.grid_for(20.0, 1.0)
+    table = tables.euclidean_table(d, 1.0, panel, grid)
     leader = v * v - d / 2
     assert table.nodes.min() <= v <= table.nodes.max()
-    assert _survival.panel_of(np.array([v]))[0] == panel
+    assert tables.panel_of(np.array([v]))[0] == panel
     weights = table.interpolation(np.array([v]))[0]
-    unit = _survival.euclidean_unit(leader * sigma**2, d, sigma) / sigma**2
+    unit = tables.euclidean_unit(leader * sigma**2, d, sigma) / sigma**2
     for offset in (0.0, 0.4, 2.0):
         # The nodes' radii differ; their sum, the integral, is what interpolation must get right.
-        log_survival = weights @ (features_of(offset, grid) @ table.log_survival)
-        gain = weights @ (features_of(0.0, grid) @ table.log_gain)
-        own = weights @ (features_of(0.0, grid) @ table.log_survival)
-        found = np.exp(own + log_survival + gain).sum()
+        there, here = features_of(offset, grid), features_of(0.0, grid)
+        survival = np.einsum("b,r,rbt->t", weights, there + here, table.survival)
+        gain = np.einsum("b,r,rbt->t", weights, here, table.gain)
+        found = np.exp(survival + gain).sum()
         middle = math.sqrt(leader + d)
         radius = np.linspace(max(1e-9, middle - 12), middle + 12, 4001)
         t = radius**2
@@ -172,22 +172,70 @@ def log_density(t, d, noncentrality):
 
 
 def test_panels_follow_each_other():
-    edges = _survival.FIRST_PANEL * 2.0 ** (np.arange(6) / 2)
+    edges = chi_square.FIRST_PANEL * 2.0 ** (np.arange(6) / 2)
     inside = np.sqrt(edges[:-1] * edges[1:])
-    np.testing.assert_array_equal(_survival.panel_of(inside), np.arange(1, 6))
-    np.testing.assert_array_equal(_survival.panel_of(np.array([0.7, 11.999])), 0)
+    np.testing.assert_array_equal(tables.panel_of(inside), np.arange(1, 6))
+    np.testing.assert_array_equal(tables.panel_of(np.array([0.7, 11.999])), 0)
 
 
 @pytest.mark.parametrize("d", [1, 2, 64, 1024])
 def test_reach_and_finest_bound_what_matters(d):
     distances = np.array([0.0, 0.01, 1.0, 30.0]) ** 2
     for sigma, top in ((0.05, 0.05), (0.001, 0.5)):
-        unit = _survival.euclidean_unit(distances, d, top)
-        reach = _survival.euclidean_reach(distances, d, sigma, top)
+        unit = tables.euclidean_unit(distances, d, top)
+        reach = tables.euclidean_reach(distances, d, sigma, top)
         # REACH noise units behind the leader's radius, for the leader that asks for most.
-        radius = np.sqrt(distances + sigma**2 * d / 2) + _survival.REACH * sigma
+        radius = np.sqrt(distances + sigma**2 * d / 2) + binning.REACH * sigma
         behind = radius**2 - distances - sigma**2 * d / 2
         assert reach == pytest.approx((behind / unit).max(), rel=1e-9)
-        finest = _survival.euclidean_finest(distances, d, sigma, top)
-        own = _survival.euclidean_unit(distances, d, sigma)
+        finest = tables.euclidean_finest(distances, d, sigma, top)
+        own = tables.euclidean_unit(distances, d, sigma)
         assert finest == pytest.approx((own / unit).min(), rel=1e-12)
+
+
+class TestKept:
+    def table(self, mebibytes):
+        half = np.zeros((mebibytes * 2**16, 1, 1))
+        return tables.Table(np.zeros(1), half, half)
+
+    def test_the_tables_used_last_within_a_number_of_bytes(self):
+        kept = tables._Kept(limit=3 * 2**20)
+        made = []
+
+        def ask(key):
+            def make():
+                made.append(key)
+                return self.table(1)
+
+            kept.get(key, make)
+
+        for key in "abcab":
+            ask(key)
+        assert made == ["a", "b", "c"]
+        ask("d")  # c was used longest ago
+        ask("a")
+        ask("c")
+        assert made == ["a", "b", "c", "d", "c"]
+        assert kept.bytes == 3 * 2**20
+        kept.clear()
+        assert kept.bytes == 0
+
+    def test_a_table_too_large_to_keep_is_made_all_the_same(self):
+        kept = tables._Kept(limit=2**20)
+        assert kept.get("large", lambda: self.table(2)).bytes == 2 * 2**20
+        assert kept.bytes == 0
+
+    def test_many_settings_of_few_dimensions_stay_within_it(self):
+        tables.clear()
+        rng = np.random.default_rng(0)
+        for d in (2, 3, 4):
+            queries, gallery = rng.normal(size=(1500, d)), rng.normal(size=(4, d))
+            win_probability(queries, gallery, np.zeros(1500, int), [0.3], metric="euclidean")
+            assert tables._kept.bytes <= 64 * 2**20
+        assert tables._kept.bytes > 32 * 2**20  # the bound was met
+
+    def test_one_level_needs_one_table_whatever_its_size(self):
+        # Offsets are in units of the noise: what is left of sigma is its share of the largest one.
+        grid = binning.grid_for(20.0, 1.0)
+        first = tables.euclidean_table(600, 1.0, 3, grid)
+        assert tables.euclidean_table(600, 1.0, 3, grid) is first

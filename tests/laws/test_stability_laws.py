@@ -16,7 +16,6 @@ from modgap.decisions.neighbors import nearest
 from modgap.errors import ClosureWarning
 from modgap.robustness.integral import win_probability
 from modgap.robustness.noise import Gaussian, Uniform
-from modgap.robustness.outcomes import decide
 from modgap.robustness.sampling import System, sample_decisions
 
 METRICS = (EUCLIDEAN, INNER_PRODUCT, COSINE)
@@ -380,17 +379,17 @@ class TestDistanceFromTheHull:
 def test_no_perturbation_below_the_certificate_changes_a_decision(metric, side, seed, share):
     queries, gallery = clouds(seed, "ip")
     radius = certified_radius(queries, gallery, metric=metric, side=side)
-    before = decide(System(queries, gallery, as_metric(metric)))
+    before = System(queries, gallery, as_metric(metric)).decisions
     rng = np.random.default_rng(seed)
     if side == "queries":
         step = rng.normal(size=queries.shape)
         step *= (share * radius / np.linalg.norm(step, axis=1))[:, None]
-        after = decide(System(queries + step, gallery, as_metric(metric)))
+        after = System(queries + step, gallery, as_metric(metric)).decisions
     else:
         own = np.tile(gallery, (len(queries), 1, 1))
         step = rng.normal(size=own.shape)
         step *= (share * radius)[:, None, None] / np.linalg.norm(step, axis=2, keepdims=True)
-        after = decide(System(queries, own + step, as_metric(metric)))
+        after = System(queries, own + step, as_metric(metric)).decisions
     np.testing.assert_array_equal(after, before)
 
 

@@ -193,6 +193,7 @@ def _print_rows(rows: tuple[Row, ...]) -> None:
     if not rows[0].results:
         return
     _print_noises(rows, "retention", "answers from before closing that survive the noise")
+    _print_recall(rows)
     differ = [
         row for row in rows if any(figure(r.retention) != figure(r.stability) for r in row.results)
     ]
@@ -206,11 +207,32 @@ def _print_noises(rows: tuple[Row, ...], name: str, words: str) -> None:
     from modgap.cli._console import figure, print_table
 
     columns = [("closer", "name")]
-    columns += [
-        (r.noise.replace(":", ":\n", 1).replace("@", "\n@"), "number") for r in rows[0].results
-    ]
+    columns += [(_two_lines(r.noise), "number") for r in rows[0].results]
     cells = [[row.label, *(figure(getattr(r, name)) for r in row.results)] for row in rows]
     print_table(columns, cells, title=f"{name}: {words}")
+
+
+def _print_recall(rows: tuple[Row, ...]) -> None:
+    """Print what an index with each code finds, of ten items where there are so many."""
+    from modgap.cli._console import figure, print_table
+
+    coded = [j for j, result in enumerate(rows[0].results) if result.recall]
+    depths = {k for row in rows for j in coded for k in row.results[j].recall or {}}
+    if not depths - {"1"}:  # of one item the retention says as much
+        return
+    k = "10"
+    columns = [("closer", "name"), ("no code", "number")]
+    columns += [(_two_lines(rows[0].results[j].noise), "number") for j in coded]
+    cells = [
+        [row.label, figure((row.kept or {}).get(k))]
+        + [figure((row.results[j].recall or {}).get(k)) for j in coded]
+        for row in rows
+    ]
+    print_table(columns, cells, title=f"recall@{k}: of the exact {k} nearest before closing")
+
+
+def _two_lines(noise: str) -> str:
+    return noise.replace(":", ":\n", 1).replace("@", "\n@")
 
 
 def _print_legend(study: Study) -> None:

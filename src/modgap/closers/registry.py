@@ -23,7 +23,8 @@ class Method:
     needs : {"moments", "rows", "pairs"}
         What it is fitted from.
     held_out : bool
-        Whether the queries that it was fitted to may not judge it: it may change answers.
+        Whether the queries that it was fitted to may not judge it: it may change answers, or it is
+        made for these queries.
     moves_off_sphere : bool
         Whether unit rows leave the sphere, so that their cosines are compared as inner products.
     comparison : str, optional
@@ -85,6 +86,7 @@ METHODS: dict[str, Method] = {
             "balanced",
             "give both sides the same second moments, halfway each",
             takes="alpha n_components reduce rotation shrinkage",
+            held_out=True,
             comparison="ip",
             source="olkin1982distance",
         ),

@@ -12,10 +12,10 @@ from modgap.closers import Closure
 from modgap.decisions.metric import Metric
 from modgap.decisions.neighbors import nearest
 from modgap.evaluation.tasks import Problem
-from modgap.robustness.outcomes import Outcome, decide
+from modgap.robustness.outcomes import Outcome
 from modgap.robustness.sampling import System
 
-RECALL_AT = (1, 5, 10)
+RIGHT_AT = (1, 5, 10)
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class Judged:
     decided: np.ndarray
     right: np.ndarray | None
     hits: dict[str, np.ndarray] | None
+    kept: dict[str, np.ndarray] | None
     outcomes: list[Outcome]
 
     @classmethod
@@ -41,25 +42,34 @@ class Judged:
             return joint
 
         first = parts[0]
-        hits = None
-        if first.hits is not None:
-            hits = {k: whole(lambda part, k=k: part.hits[k]) for k in first.hits}  # type: ignore[misc]
         return cls(
             rows[order],
             whole(lambda part: part.decided),
             None if first.right is None else whole(lambda part: part.right),  # type: ignore[arg-type,return-value]
-            hits,
+            _joined([part.hits for part in parts], order),
+            _joined([part.kept for part in parts], order),
             [
                 _joined_outcome([part.outcomes[j] for part in parts], order)
                 for j in range(len(first.outcomes))
             ],
         )
 
-    def recall_means(self) -> dict[str, float] | None:
-        """Return the share of queries with a right item among the k nearest."""
-        if self.hits is None:
-            return None
-        return {k: float(hit.mean()) for k, hit in self.hits.items()}
+
+def means(per_query: dict[str, np.ndarray] | None) -> dict[str, float] | None:
+    """Return the mean over queries of each figure."""
+    if per_query is None:
+        return None
+    return {name: float(values.mean()) for name, values in per_query.items()}
+
+
+def _joined(
+    parts: list[dict[str, np.ndarray] | None], order: np.ndarray
+) -> dict[str, np.ndarray] | None:
+    """Return figures of several parts of the queries as one, queries in their order."""
+    known = [part for part in parts if part is not None]
+    if not known:
+        return None
+    return {name: np.concatenate([part[name] for part in known])[order] for name in known[0]}
 
 
 def _joined_outcome(parts: list[Outcome], order: np.ndarray) -> Outcome:
@@ -76,6 +86,7 @@ def _joined_outcome(parts: list[Outcome], order: np.ndarray) -> Outcome:
         retention=np.concatenate([part.retention for part in parts])[order],
         accuracy=accuracy,
         stderr=float(np.sqrt(np.sum((sizes * errors) ** 2)) / sizes.sum()),
+        recall=_joined([part.recall for part in parts], order),
     )
 
 
@@ -112,7 +123,7 @@ def rephrased_outcomes(
     """Return what the other templates do to decisions under this template's closure."""
     found = []
     for name, gallery in problem.rephrased.items():
-        decided = decide(System(system.queries, closure.gallery(gallery), system.comparison))
+        decided = System(system.queries, closure.gallery(gallery), system.comparison).decisions
         right = is_right(decided, problem.positives)
         found.append(
             Outcome(
@@ -136,7 +147,7 @@ def hits_among_nearest(problem: Problem, system: System) -> dict[str, np.ndarray
     """Per query, whether a right item is among the k nearest; for retrieval tasks."""
     if problem.positives is None or not problem.ranks:
         return None
-    ks = [k for k in RECALL_AT if k <= system.gallery.shape[0]]
+    ks = [k for k in RIGHT_AT if k <= system.gallery.shape[0]]
     found = to_numpy(
         nearest(system.queries, system.gallery, k=ks[-1], metric=system.comparison).indices
     )

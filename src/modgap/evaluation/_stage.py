@@ -13,13 +13,13 @@ import numpy as np
 from modgap._core.arrays import as_float64, namespace, to_numpy
 from modgap.closers import METHODS, Closure, Statistics, fit_statistics, method_and_comparison
 from modgap.decisions.metric import Metric
-from modgap.decisions.neighbors import nearest, nearest_candidates
 from modgap.errors import ClosureError, ClosureWarning, DataError, ShapeError
 from modgap.evaluation._judged import (
     Judged,
     hits_among_nearest,
     is_right,
     item_scores,
+    means,
     rephrased_outcomes,
 )
 from modgap.evaluation.records import GapFigures, NoiseResult, Row
@@ -27,8 +27,8 @@ from modgap.evaluation.tasks import Problem
 from modgap.measures.gap import Gap
 from modgap.measures.look import Remark, look
 from modgap.measures.pairs import relative_modality_gap
-from modgap.robustness.noise import Noise
-from modgap.robustness.outcomes import decide, outcomes
+from modgap.robustness.noise import Code, Noise
+from modgap.robustness.outcomes import RECALL_AT, kept_of, outcomes
 
 #: Rows of each cloud that figures over pairs of rows look at.
 MEASURED_ROWS = 1000
@@ -102,9 +102,17 @@ class Ground:
     def leaders(self) -> np.ndarray:
         """Nearest item of each query and, in a gallery of several, the second, shape (m, 2)."""
         system = self.problem.system(self.metric)
-        k = min(2, int(system.gallery.shape[-2]))
-        search = nearest_candidates if system.own_candidates else nearest
-        return to_numpy(search(system.queries, system.gallery, k=k, metric=self.metric).indices)
+        return system.leaders(min(2, int(system.gallery.shape[-2])))
+
+    @cached_property
+    def nearest(self) -> np.ndarray | None:
+        """The exact nearest items before closing, as deep as recall is counted; see `Outcome`.
+
+        None where each query has its own few candidates.
+        """
+        system = self.problem.system(self.metric)
+        deepest = max((k for k in RECALL_AT if k < system.gallery.shape[0]), default=0)
+        return None if system.own_candidates or not deepest else system.leaders(deepest)
 
     @cached_property
     def margins(self) -> np.ndarray:
@@ -267,24 +275,35 @@ class Stage:
         self, problem: Problem, closures: list[Closure], rows: np.ndarray
     ) -> list[Judged]:
         plan, before = self.plan, self.before[rows]
+        truth = self._truth(rows)
         systems = [problem.system(self.metric, closure) for closure in closures]
         results = outcomes(
             systems,
             [before] * len(systems),
             problem.positives,
             plan.noises,
+            truth=truth,
             draws=plan.draws,
             seed=plan.seed,
             progress=plan.progress,
         )
         judged = []
         for closure, system, result in zip(closures, systems, results, strict=True):
-            decided = decide(system)
+            decided = system.decisions
             if plan.paraphrase:
                 result = result + rephrased_outcomes(problem, closure, system, decided, before)
             hits = hits_among_nearest(problem, system)
-            judged.append(Judged(rows, decided, is_right(decided, problem.positives), hits, result))
+            kept = None if truth is None else kept_of(truth, system.leaders(truth.shape[1]))
+            right = is_right(decided, problem.positives)
+            judged.append(Judged(rows, decided, right, hits, kept, result))
         return judged
+
+    def _truth(self, rows: np.ndarray) -> np.ndarray | None:
+        """Return what recall is counted against, where a code is among the noises."""
+        if not any(isinstance(noise, Code) for noise in self.plan.noises):
+            return None
+        found = self.ground.nearest
+        return None if found is None else found[rows]
 
     def _row(self, fitted: _Fitted, parts: list[Judged], folds: int) -> Row:
         closure, whole = fitted.closure, Judged.joined(parts)
@@ -304,7 +323,8 @@ class Stage:
             before=self.before,
             right=whole.right,
             gap_after=_gap_after(self.problem, closure),
-            recall=whole.recall_means(),
+            recall=means(whole.hits),
+            kept=means(whole.kept),
             folds=folds,
             notes=(*fitted.notes, *withdrawn),
             results=tuple(NoiseResult(outcome) for outcome in whole.outcomes),

@@ -302,7 +302,7 @@ def _candidates(task: Task, free: bool) -> list[str]:
         names += [
             name
             for name, method in METHODS.items()
-            if method.held_out and (method.needs != "pairs" or problem.paired)
+            if name not in _EXACT and (method.needs != "pairs" or problem.paired)
         ]
     return names
 

@@ -91,6 +91,16 @@ class NoiseResult:
         return None if self.outcome.accuracy is None else float(self.outcome.accuracy.mean())
 
     @property
+    def recall(self) -> dict[str, float] | None:
+        """Share of the exact k nearest items before closing that a code still finds, for each k.
+
+        None for random noise, and where each query has its own candidates.
+        """
+        if self.outcome.recall is None:
+            return None
+        return {k: float(share.mean()) for k, share in self.outcome.recall.items()}
+
+    @property
     def estimator(self) -> str:
         """How the figures were obtained."""
         return self.outcome.estimator
@@ -104,6 +114,7 @@ class NoiseResult:
             "stability_stderr": self.stderr,
             "retention": self.retention,
             "noisy_accuracy": self.noisy_accuracy,
+            "recall": self.recall,
             "estimator": self.estimator,
         }
 
@@ -137,6 +148,9 @@ class Row:
         Distance of the means after the maps, in whatever space these lead to.
     recall : mapping of str to float, or None
         Share of queries with a right item among the k nearest, for retrieval.
+    kept : mapping of str to float, or None
+        Share of the exact k nearest items before closing that are among the k nearest after it,
+        noise-free; where a code is among the noises.
     folds : int
         Parts of the queries, each judged by closures that were fitted to the others; 0 where the
         closer is judged on the rows it was fitted to, because it cannot gain by that.
@@ -155,6 +169,7 @@ class Row:
     right: np.ndarray | None
     gap_after: float
     recall: Mapping[str, float] | None
+    kept: Mapping[str, float] | None
     folds: int
     notes: tuple[str, ...]
     results: tuple[NoiseResult, ...]
@@ -267,6 +282,7 @@ class Row:
             "clean_accuracy": self.clean_accuracy,
             "agreement": self.agreement,
             "recall": None if self.recall is None else dict(self.recall),
+            "kept": None if self.kept is None else dict(self.kept),
             "warnings": list(self.notes),
             "noises": [result.to_dict() for result in self.results],
         }
@@ -379,9 +395,10 @@ class Study:
         for row in self.rows:
             found = row.to_dict()
             noises = found.pop("noises")
-            found |= {f"recall_{k}": v for k, v in (found.pop("recall") or {}).items()}
+            found |= _columns("recall", found.pop("recall")) | _columns("kept", found.pop("kept"))
             found["warnings"] = "; ".join(found["warnings"])
-            rows += [{**found, **noise} for noise in noises] or [found]
+            noisy = [{**_columns("noisy_recall", noise.pop("recall")), **noise} for noise in noises]
+            rows += [{**found, **noise} for noise in noisy] or [found]
         return rows
 
     def to_frame(self) -> Any:
@@ -404,6 +421,10 @@ class Study:
         from modgap.evaluation.table import html_table
 
         return html_table(self)
+
+
+def _columns(name: str, by_depth: Mapping[str, float] | None) -> dict[str, float]:
+    return {f"{name}_{k}": value for k, value in (by_depth or {}).items()}
 
 
 def _judges(row: Row, noise: str | Noise | None) -> tuple[NoiseResult, ...]:

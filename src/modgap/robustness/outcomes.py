@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -15,12 +15,14 @@ from modgap._core.arrays import (
 from modgap._core.checks import check_clouds, check_count
 from modgap.closers.closure import Closure
 from modgap.decisions.metric import as_metric
-from modgap.decisions.neighbors import nearest, nearest_candidates
 from modgap.robustness.integral import candidate_win_probability, win_probability
 from modgap.robustness.noise import Code, Gaussian, Noise, RandomNoise
 from modgap.robustness.sampling import System, sample_decisions
 
-__all__ = ["Outcome", "decide", "outcomes", "stability"]
+__all__ = ["RECALL_AT", "Outcome", "kept_of", "outcomes", "stability"]
+
+#: Depths at which the items found are compared with the exact ones.
+RECALL_AT = (1, 10, 100)
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,9 @@ class Outcome:
         and for codecs. It does not hold the error of having drawn these queries and no others.
     estimator : str
         "exact", "monte carlo (N draws)", or "deterministic".
+    recall : dict of str to ndarray (m,), or None
+        For each k, the share of the exact k nearest items before closing that are among the k nearest
+        under a code: what an index is judged by. None for random noise, and where it was not asked for.
     """
 
     noise: Noise
@@ -49,6 +54,7 @@ class Outcome:
     accuracy: np.ndarray | None
     stderr: float
     estimator: str
+    recall: dict[str, np.ndarray] | None = None
 
 
 def stability(
@@ -109,15 +115,29 @@ def stability(
         system = System(
             closure.apply_queries(queries), closure.apply_gallery(gallery), closure.comparison
         )
-    decided = decide(before)
-    return outcomes([system], [decided], positives, [noise], draws=draws, seed=seed)[0][0]
+    return outcomes([system], [before.decisions], positives, [noise], draws=draws, seed=seed)[0][0]
 
 
-def decide(system: System) -> np.ndarray:
-    """Return the noise-free decisions of a system on the host, shape (m,)."""
-    search = nearest_candidates if system.own_candidates else nearest
-    found = search(system.queries, system.gallery, metric=system.comparison)
-    return to_numpy(found.indices)[:, 0]
+def kept_of(truth: np.ndarray, found: np.ndarray) -> dict[str, np.ndarray]:
+    """Return, for each k of `RECALL_AT`, the share of the first k of `truth` among the first k found.
+
+    Parameters
+    ----------
+    truth, found : ndarray (m, K), integers
+        Items of each query, the nearest first; each k <= K is counted.
+
+    Examples
+    --------
+    >>> kept_of(np.array([[3, 1]]), np.array([[1, 3]]))
+    {'1': array([0.])}
+    """
+    kept = {}
+    for k in (depth for depth in RECALL_AT if depth <= truth.shape[1]):
+        both = np.sort(np.hstack([truth[:, :k], found[:, :k]]), axis=1)
+        kept[str(k)] = (both[:, 1:] == both[:, :-1]).sum(
+            axis=1
+        ) / k  # none stands twice in one list
+    return kept
 
 
 def outcomes(
@@ -126,6 +146,7 @@ def outcomes(
     positives: np.ndarray | None,
     noises: Sequence[Noise],
     *,
+    truth: np.ndarray | None = None,
     draws: int = 100,
     seed: int = 0,
     progress: Callable[[int], None] | None = None,
@@ -140,15 +161,19 @@ def outcomes(
     positives : ndarray (m, k) or None
         Right items per query, -1 for none.
     noises : sequence of Noise
+    truth : ndarray (m, k), optional
+        The exact k nearest items before closing, whose recall under codes is asked for.
     """
     targets = []
     for system, first in zip(systems, before, strict=True):
-        columns = [decide(system)[:, None], first[:, None]]
+        columns = [system.decisions[:, None], first[:, None]]
         targets.append(np.hstack([*columns, *([] if positives is None else [positives])]))
     table: list[list[Outcome | None]] = [[None] * len(noises) for _ in systems]
     for kind, members in _by_kind(noises).items():
         chosen = [noises[j] for j in members]
-        for i, j, outcome in _solve_kind(kind, systems, targets, chosen, draws, seed, progress):
+        for i, j, outcome in _solve_kind(
+            kind, systems, targets, chosen, truth, draws, seed, progress
+        ):
             table[i][members[j]] = outcome
     return [[outcome for outcome in row if outcome is not None] for row in table]
 
@@ -168,6 +193,7 @@ def _solve_kind(
     systems: Sequence[System],
     targets: list[np.ndarray],
     noises: Sequence[Noise],
+    truth: np.ndarray | None,
     draws: int,
     seed: int,
     progress: Callable[[int], None] | None,
@@ -177,8 +203,7 @@ def _solve_kind(
     for i, system in enumerate(systems):
         if kind.startswith("codec"):
             (code,) = (noise for noise in noises if isinstance(noise, Code))
-            wins = _decoded_decisions(system, code)[:, None] == targets[i]
-            found.append((i, 0, _outcome(code, wins.astype(float), 0.0, "deterministic")))
+            found.append((i, 0, _decoded(system, targets[i], code, truth)))
         elif kind == "Gaussian@gallery" and not system.comparison.needs_directions:
             found += [(i, j, o) for j, o in enumerate(_exact(system, targets[i], noises))]
         else:
@@ -214,10 +239,16 @@ def _exact(system: System, targets: np.ndarray, noises: Sequence[Noise]) -> list
     return [_outcome(noise, wins[j], 0.0, "exact") for j, noise in enumerate(noises)]
 
 
-def _decoded_decisions(system: System, noise: Code) -> np.ndarray:
+def _decoded(system: System, targets: np.ndarray, noise: Code, truth: np.ndarray | None) -> Outcome:
+    """Return what is found in rows that come back from a code."""
     queries, gallery = system.queries, system.gallery
     if noise.side in ("gallery", "both"):
         gallery = noise.apply(gallery)
     if noise.side in ("queries", "both"):
         queries = noise.apply(queries)
-    return decide(System(queries, gallery, system.comparison))
+    found = System(queries, gallery, system.comparison).leaders(
+        1 if truth is None else truth.shape[1]
+    )
+    wins = (found[:, :1] == targets).astype(float)
+    recall = None if truth is None else kept_of(truth, found)
+    return replace(_outcome(noise, wins, 0.0, "deterministic"), recall=recall)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -49,6 +50,17 @@ class System:
     def own_candidates(self) -> bool:
         """Whether each query has its own items."""
         return bool(self.gallery.ndim == 3)
+
+    @cached_property
+    def decisions(self) -> np.ndarray:
+        """The noise-free decisions on the host, shape (m,)."""
+        decided: np.ndarray = self.leaders(1)[:, 0]
+        return decided
+
+    def leaders(self, k: int) -> np.ndarray:
+        """Return the k nearest items of each query on the host, shape (m, k), the nearest first."""
+        search = nearest_candidates if self.own_candidates else nearest
+        return to_numpy(search(self.queries, self.gallery, k=k, metric=self.comparison).indices)
 
 
 @dataclass(frozen=True)
@@ -146,9 +158,7 @@ def sample_decisions(
 
 def _noise_free(system: System, targets: np.ndarray, draws: int) -> Sampled:
     """Return what noise of size zero does: the search settles ties, which scores alone leave open."""
-    search = nearest_candidates if system.own_candidates else nearest
-    found = search(system.queries, system.gallery, metric=system.comparison).indices
-    hits = targets == to_numpy(found)
+    hits = targets == system.decisions[:, None]
     return Sampled(hits.astype(np.float64), np.full(draws, hits[:, 0].mean()))
 
 

@@ -21,7 +21,7 @@ from modgap.evaluation import (
     ZeroShot,
     evaluate,
 )
-from modgap.robustness.noise import Bins, Gaussian, Uniform
+from modgap.robustness.noise import Bins, Gaussian, Uniform, parse
 
 RNG = np.random.default_rng(11)
 QUERIES = RNG.normal(size=(40, 12)) + 1.5
@@ -378,3 +378,42 @@ def test_copies_in_the_gallery_are_remarked_before_any_figure() -> None:
     assert "copies-in-gallery" not in {
         remark.code for remark in evaluate(task(), "none", noises=[]).remarks
     }
+
+
+def nearest_by_hand(queries: np.ndarray, gallery: np.ndarray, k: int) -> list[set[int]]:
+    distances = np.linalg.norm(queries[:, None] - gallery[None], axis=2)
+    return [set(row) for row in np.argsort(distances, axis=1)[:, :k].tolist()]
+
+
+def test_recall_is_of_the_exact_nearest_items_before_closing() -> None:
+    gallery = RNG.normal(size=(30, 12))
+    study = evaluate(
+        ZeroShot(QUERIES, gallery, metric="euclidean"),
+        ["recenter", closers.fit("affine", QUERIES, gallery, metric="euclidean", n_components=5)],
+        noises=["bits:2", "gaussian:0.1"],
+    )
+    truth = nearest_by_hand(QUERIES, gallery, 10)
+    for row in study:
+        y, x = row.closure.apply_queries(QUERIES), row.closure.apply_gallery(gallery)
+        for kept, stored in (
+            (row.kept, x),
+            (row.under("bits:2").recall, parse("bits:2").apply(x)),
+        ):
+            shared = [
+                len(a & b) / 10 for a, b in zip(truth, nearest_by_hand(y, stored, 10), strict=True)
+            ]
+            assert kept is not None
+            assert kept.keys() == {"1", "10"}  # of thirty items a hundred cannot be missed
+            assert kept["10"] == pytest.approx(np.mean(shared))
+        assert row.under("gaussian:0.1").recall is None
+    exact, loose = study.rows
+    assert exact.kept == {"1": 1.0, "10": 1.0}
+    assert (loose.kept or {})["10"] < 1
+    table = study.table()
+    assert table[0]["noisy_recall_10"] == exact.results[0].recall["10"]  # type: ignore[index]
+    assert "noisy_recall_10" not in table[1]
+
+
+def test_what_is_made_for_its_queries_is_judged_by_others() -> None:
+    (row,) = evaluate(task(metric="ip"), "balanced", noises="bins:5").rows
+    assert (row.exact, row.folds, row.agreement) == (True, 5, 1.0)

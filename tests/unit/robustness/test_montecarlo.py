@@ -12,7 +12,6 @@ from modgap._core.arrays import to_numpy
 from modgap.decisions.metric import COSINE, EUCLIDEAN, INNER_PRODUCT
 from modgap.robustness import sampling as montecarlo
 from modgap.robustness.noise import Gaussian, Uniform
-from modgap.robustness.outcomes import decide
 from modgap.robustness.sampling import System, sample_decisions
 
 METRICS = (EUCLIDEAN, INNER_PRODUCT, COSINE)
@@ -230,7 +229,7 @@ class TestEdges:
         x = np.repeat(rng.normal(size=(50, 16)), 2, axis=0)[rng.permutation(100)].astype(np.float32)
         y = rng.normal(size=(40, 16)).astype(np.float32)
         system = System(y, x, metric)
-        targets = decide(system)[:, None]
+        targets = system.decisions[:, None]
         row = sample_decisions(
             [system],
             [targets],
@@ -258,7 +257,7 @@ class TestEdges:
 
     def test_no_target_never_wins(self, clouds):
         system = System(*clouds, EUCLIDEAN)
-        targets = np.stack([decide(system), np.full(M, -1)], axis=1)
+        targets = np.stack([system.decisions, np.full(M, -1)], axis=1)
         found = sample_decisions([system], [targets], [Gaussian(0.2)], draws=3, seed=0)[0][0]
         np.testing.assert_array_equal(found.wins[:, 1], 0)
         assert found.wins[:, 0].mean() > 0.3

@@ -14,7 +14,7 @@ from modgap.decisions.neighbors import nearest
 from modgap.errors import ArgumentError, ClosureError, DataError, ShapeError
 from modgap.robustness.integral import win_probability
 from modgap.robustness.noise import Bins, Codec, Gaussian, Sign, Uniform
-from modgap.robustness.outcomes import Outcome, decide, outcomes, stability
+from modgap.robustness.outcomes import Outcome, outcomes, stability
 from modgap.robustness.sampling import System, sample_decisions
 
 METRICS = (EUCLIDEAN, INNER_PRODUCT, COSINE)
@@ -70,7 +70,7 @@ class TestOneNoise:
         queries, gallery = clouds
         outcome = stability(queries, gallery, noise, metric=metric, labels=labels, draws=40, seed=7)
         system = System(queries, gallery, as_metric(metric))
-        decided = decide(system)
+        decided = system.decisions
         targets = np.stack([decided, decided, labels], axis=1)
         sampled = sample_decisions([system], [targets], [noise], draws=40, seed=7)[0][0]
         assert outcome.estimator == "monte carlo (40 draws)"
@@ -137,8 +137,8 @@ class TestAfterClosing:
         outcome = stability(
             queries, gallery, noise, metric=metric, closure=closure, labels=labels, draws=20
         )
-        own = decide(System(y, x, metric))
-        before = decide(System(queries, gallery, as_metric(metric)))
+        own = System(y, x, metric).decisions
+        before = System(queries, gallery, as_metric(metric)).decisions
         assert (own != before).any()
         targets = np.stack([own, before, labels], axis=1)
         sampled = sample_decisions([System(y, x, metric)], [targets], [noise], draws=20, seed=0)
@@ -200,7 +200,7 @@ class TestManySystems:
 
     def test_a_table_is_its_cells(self, clouds, labels):
         queries, gallery = clouds
-        before = decide(System(queries, gallery, EUCLIDEAN))
+        before = System(queries, gallery, EUCLIDEAN).decisions
         fitted = [
             closers.fit(m, queries, gallery, metric="euclidean")
             for m in ("none", "affine", "center")
@@ -243,7 +243,7 @@ class TestManySystems:
     def test_several_right_items_add_up(self, clouds):
         queries, gallery = clouds
         system = System(queries, gallery, EUCLIDEAN)
-        before = decide(system)
+        before = system.decisions
         right = np.tile([0, 3, -1], (M, 1))
         for noise in (Gaussian(0.4), Uniform(0.5), Bins(4)):
             both = outcomes([system], [before], right, [noise], draws=9)[0][0].accuracy
@@ -258,7 +258,7 @@ class TestManySystems:
         queries = clouds[0]
         candidates = queries[:, None] + 0.3 * rng.normal(size=(M, 4, D))
         system = System(queries, candidates, as_metric(metric))
-        before = decide(system)
+        before = system.decisions
         noises = [Gaussian(0.02), Uniform(0.02, side="queries"), Codec("float16")]
         table = outcomes([system], [before], before[:, None], noises, draws=10)[0]
         kinds = ["exact", "monte carlo (10 draws)", "deterministic"]

@@ -13,13 +13,15 @@ from __future__ import annotations
 from typing import Any
 
 from modgap._core.arrays import Array, Float
+from modgap._core.checks import check_choice
 from modgap._core.extras import require
-from modgap.closers import AffineMap, Closure
+from modgap.closers import AffineMap, Closure, MixedClosure
 from modgap.closers.maps import apply_constants
+from modgap.errors import ClosureError
 
 torch: Any = require("torch", "torch")
 
-__all__ = ["ClosureModule", "MapModule"]
+__all__ = ["ClosureModule", "MapModule", "MixedClosureModule"]
 
 
 class MapModule(torch.nn.Module):  # type: ignore[misc]
@@ -79,6 +81,7 @@ class ClosureModule(torch.nn.Module):  # type: ignore[misc]
     Parameters
     ----------
     closure : Closure
+        With one map for the gallery; `MixedClosureModule` holds several.
     dtype : torch.dtype, optional
         As `MapModule` takes it.
 
@@ -93,6 +96,10 @@ class ClosureModule(torch.nn.Module):  # type: ignore[misc]
     """
 
     def __init__(self, closure: Closure, *, dtype: Any = None) -> None:
+        if isinstance(closure, MixedClosure):
+            raise ClosureError(
+                "a closure of a mixed collection has several gallery maps; use MixedClosureModule"
+            )
         super().__init__()
         self.queries = MapModule(closure.queries, dtype=dtype)
         self.gallery = MapModule(closure.gallery, dtype=dtype)
@@ -100,6 +107,49 @@ class ClosureModule(torch.nn.Module):  # type: ignore[misc]
     def forward(self, queries: Float[Array, "... d"]) -> Float[Array, "... e"]:
         """Return the queries after closing."""
         return self.queries(queries)
+
+
+class MixedClosureModule(torch.nn.Module):  # type: ignore[misc]
+    """A closure of a mixed collection as layers; called, it maps queries.
+
+    Parameters
+    ----------
+    closure : MixedClosure
+    dtype : torch.dtype, optional
+        As `MapModule` takes it.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from modgap.closers import calibrate
+    >>> eye = torch.eye(4)
+    >>> module = MixedClosureModule(calibrate(eye, {"image": eye[:2], "text": eye[1:]}))
+    >>> module(eye).shape, module.gallery(eye[1:], "text").shape
+    (torch.Size([4, 4]), torch.Size([3, 4]))
+    """
+
+    def __init__(self, closure: MixedClosure, *, dtype: Any = None) -> None:
+        super().__init__()
+        self.modalities = closure.modalities
+        self.queries = MapModule(closure.queries, dtype=dtype)
+        self.galleries = torch.nn.ModuleList(
+            MapModule(each, dtype=dtype) for each in closure.galleries.values()
+        )
+
+    def forward(self, queries: Float[Array, "... d"]) -> Float[Array, "... e"]:
+        """Return the queries after closing."""
+        return self.queries(queries)
+
+    def gallery(self, rows: Float[Array, "... d"], modality: str) -> Float[Array, "... e"]:
+        """Return items of one modality after closing.
+
+        Raises
+        ------
+        ArgumentError
+            The closure was fitted to no such modality.
+        """
+        check_choice(modality, "modality", self.modalities)
+        return self.galleries[self.modalities.index(modality)](rows)
 
 
 def _unit_rows(rows: Array) -> Array:

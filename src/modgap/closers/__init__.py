@@ -5,7 +5,8 @@
 
 `METHODS` lists every closer and what it takes. Most need the moments of both clouds alone, so they
 can be fitted to streams with `fit_moments`; `realign` and `procrustes` look at rows. `Statistics` holds
-what all closers of one study share.
+what all closers of one study share. A collection of several modalities has closures of its own kind:
+`calibrate`, and `fit_mixed` for the words of `MIXED_METHODS`.
 """
 
 from __future__ import annotations
@@ -20,21 +21,29 @@ from modgap._core.moments import Moments
 from modgap.closers import approximate, balanced, exact
 from modgap.closers._setting import Setting, checked_setting
 from modgap.closers.balanced import balance
+from modgap.closers.calibrate import MIXED_METHODS, calibrate, calibrate_moments, fit_mixed
 from modgap.closers.closure import Closure
 from modgap.closers.lift import lift_gallery, lift_queries
 from modgap.closers.maps import AffineMap
+from modgap.closers.mixed import MixedClosure
 from modgap.closers.registry import METHODS, Method
 from modgap.closers.statistics import Statistics
 from modgap.decisions.metric import as_metric
+from modgap.errors import ArgumentError
 
 __all__ = [
     "METHODS",
+    "MIXED_METHODS",
     "AffineMap",
     "Closure",
     "Method",
+    "MixedClosure",
     "Statistics",
     "balance",
+    "calibrate",
+    "calibrate_moments",
     "fit",
+    "fit_mixed",
     "fit_moments",
     "fit_statistics",
     "lift_gallery",
@@ -213,6 +222,11 @@ def method_and_comparison(word: str) -> tuple[str, str | None]:
         There is no such method, or no such comparison.
     """
     name, colon, compare = word.partition(":")
+    if name == "calibrate":
+        raise ArgumentError(
+            "`calibrate` maps each modality of a mixed collection on its own, and one gallery has one "
+            "map; use closers.calibrate with the rows of each, or --modalities on the command line"
+        )
     check_choice(name, "method", tuple(METHODS))
     return name, as_metric(compare) if colon else None
 

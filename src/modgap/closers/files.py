@@ -17,6 +17,7 @@ from modgap.errors import FormatError
 
 if TYPE_CHECKING:
     from modgap.closers.closure import Closure
+    from modgap.closers.mixed import MixedClosure
 
 __all__ = ["FORMAT_VERSION", "read_closure", "write_closure"]
 
@@ -103,7 +104,8 @@ def write_closure(closure: Closure, path: str | Path) -> Path:
     """Write a closure as one safetensors file, which appears whole or not at all; return its path.
 
     The header's metadata holds one JSON document under the key "modgap": format version, method,
-    metric, promises, and provenance.
+    metric, promises, and provenance. A closure of a mixed collection has a side "gallery 0", "gallery 1",
+    ... for each of its `modalities` in the place of "gallery".
 
     Raises
     ------
@@ -112,15 +114,21 @@ def write_closure(closure: Closure, path: str | Path) -> Path:
     """
     import safetensors.numpy
 
+    from modgap.closers.mixed import MixedClosure
     from modgap.io.atomic import atomic_path
 
     header: dict[str, Any] = {"format_version": FORMAT_VERSION}
     for name in FIELDS:
         value = getattr(closure, name)
         header[name] = dict(value) if isinstance(value, Mapping) else value
+    sides = {side: getattr(closure, side) for side in _SIDES}
+    if isinstance(closure, MixedClosure):
+        del sides["gallery"]
+        sides |= {f"gallery {i}": each for i, each in enumerate(closure.galleries.values())}
+        header["modalities"] = list(closure.modalities)
+        header["scales"] = dict(closure.scales)
     tensors = {}
-    for side in _SIDES:
-        fitted: AffineMap = getattr(closure, side)
+    for side, fitted in sides.items():
         header[side] = {"width": fitted.width} | {name: getattr(fitted, name) for name in _FLAGS}
         for part in PARTS:
             value = getattr(fitted, part)
@@ -151,6 +159,8 @@ def read_closure(path: str | Path) -> Closure:
     header, tensors = _read_file(source)
     try:
         fields = {name: _field(header, name, read) for name, read in FIELDS.items()}
+        if "modalities" in header:
+            return _read_mixed(header, tensors, fields)
         queries, gallery = (_read_map(header, tensors, side) for side in _SIDES)
         if queries.output_width != gallery.output_width:
             raise ValueError(
@@ -164,6 +174,33 @@ def read_closure(path: str | Path) -> Closure:
             f"`{shown(path)}` is a damaged closure file ({what}); fit it again"
         ) from None
     return Closure(queries=queries, gallery=gallery, **fields)
+
+
+def _read_mixed(
+    header: Mapping[str, Any], tensors: Mapping[str, np.ndarray], fields: dict[str, Any]
+) -> MixedClosure:
+    """Return a closure with one map for each modality of its gallery."""
+    from modgap.closers.mixed import MixedClosure, several_maps
+
+    names = _field(header, "modalities", _names)
+    queries = _read_map(header, tensors, "queries")
+    maps = {name: _read_map(header, tensors, f"gallery {i}") for i, name in enumerate(names)}
+    for name, each in maps.items():
+        if (each.width, each.output_width) != (queries.width, queries.output_width):
+            raise ValueError(f"its maps of queries and of {name} lead from or to other dimensions")
+    scales = {
+        name: _field(_field(header, "scales", _mapping), name, _factor)
+        for name in _field(header, "scales", _mapping)
+    }
+    return MixedClosure(
+        queries=queries, gallery=several_maps(maps), galleries=maps, scales=scales, **fields
+    )
+
+
+def _names(value: Any) -> list[str]:
+    if not isinstance(value, list) or len(value) < 2 or len({*map(str, value)}) < len(value):
+        raise ValueError(f"must list two different names or more, got {value!r:.40}")
+    return [_text(name) for name in value]
 
 
 def _read_file(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

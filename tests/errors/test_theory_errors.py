@@ -58,10 +58,12 @@ class TestPairs:
         with pytest.raises(DataError, match=r"`x` must hold floating-point embeddings; got int64"):
             function(CLOUD.astype(int), OTHER, temperature=1.0)
 
-    @pytest.mark.parametrize("temperature", [0.0, -1.0, np.nan, np.inf])
-    def test_temperature_is_positive(self, function, temperature):
-        with pytest.raises(ArgumentError, match=r"`temperature` must be finite and in \(0, inf\]"):
-            function(CLOUD, OTHER, temperature=temperature)
+    def test_temperature_is_positive(self, function):
+        for temperature in (0.0, -1.0, np.nan, np.inf):
+            with pytest.raises(
+                ArgumentError, match=r"`temperature` must be finite and in \(0, inf\]"
+            ):
+                function(CLOUD, OTHER, temperature=temperature)
 
 
 @pytest.mark.parametrize("function", [*LOSSES, theory.frozen_direction], ids=short)

@@ -62,7 +62,7 @@ def clouds(rng):
     return rng.normal(size=(M, D)), rng.normal(size=(N, D))
 
 
-@pytest.fixture(params=[None, 1, 3, 4], ids=["one block", "blocks of 1", "of 3", "of 4"])
+@pytest.fixture(params=[None, 1, 3], ids=["one block", "blocks of 1", "of 3"])
 def small_blocks(request, monkeypatch):
     """Blocks of a few queries and a few items, so that every seam between blocks is met."""
     if request.param is not None:
@@ -83,7 +83,7 @@ class TestAgainstBruteForce:
         np.testing.assert_array_equal(host(y), queries)
         np.testing.assert_array_equal(host(x), gallery)
 
-    @pytest.mark.parametrize("k", [1, 2, 4, 5, 20])
+    @pytest.mark.parametrize("k", [1, 4, 20])
     def test_seams_between_blocks_lose_nothing(self, k, metric, small_blocks, rng):
         queries, gallery = rng.normal(size=(10, D)), rng.normal(size=(20, D))
         assert_found(nearest(queries, gallery, k=k, metric=metric), queries, gallery, metric, k)
@@ -128,23 +128,22 @@ class TestAgainstBruteForce:
 
 
 @pytest.mark.parametrize("metric", METRICS)
-@pytest.mark.parametrize("k", [1, 2, 3, 12])
+@pytest.mark.parametrize("k", [1, 2, 12])
 class TestTies:
     """Equal scores go to the lower index, wherever the copies lie and whatever makes the product."""
 
     @quick
-    @pytest.mark.parametrize("dtype", ["float32", "float64"])
-    def test_of_different_rows(self, dtype, k, metric, to_xp):
+    def test_of_different_rows(self, k, metric, to_xp):
         rng = np.random.default_rng(5)
         queries = rng.choice(GRID, size=(M, 4)) + 0.0
         queries[:, 0] = 1
         gallery = np.repeat(np.eye(4), 3, axis=0)[rng.permutation(12)]
-        y, x = to_xp(queries.astype(dtype)), to_xp(gallery.astype(dtype))
+        y, x = to_xp(queries.astype("float32")), to_xp(gallery.astype("float32"))
         # Unit vectors against {-1, 0, 1}: three copies of each score at least.
         assert_found(nearest(y, x, k=k, metric=metric), queries, gallery, metric, k)
 
     @pytest.mark.parametrize("library", ["numpy", "torch"])
-    @pytest.mark.parametrize("items", [12, 33, 100, 600])
+    @pytest.mark.parametrize("items", [33, 600])
     def test_copies_of_rows(self, items, library, k, metric, rng):
         # Matrix products round the same row differently in different columns of a tile.
         base = rng.normal(size=(max(2, items // 4), 16))
@@ -175,7 +174,7 @@ class TestTies:
 @pytest.mark.parametrize("metric", METRICS)
 class TestCandidates:
     @quick
-    @pytest.mark.parametrize("k", [1, 2, 4])
+    @pytest.mark.parametrize("k", [1, 4])
     def test_each_query_has_its_own(self, k, metric, to_xp, rng):
         queries, candidates = rng.normal(size=(M, D)), rng.normal(size=(M, 4, D))
         found = nearest_candidates(to_xp(queries), to_xp(candidates), k=k, metric=metric)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 
+import modgap
 from modgap._core.checks import check_choice, check_components, check_count, check_number
 from modgap.closers.closure import Closure
 from modgap.closers.maps import AffineMap
@@ -196,7 +196,7 @@ def closure_of(
             "gallery": stats.gallery.count,
             "dimension": stats.width,
             "gap": float(np.linalg.norm(stats.gap)),
-            "modgap": version("modgap"),
+            "modgap": modgap.__version__,
             **(info or {}),
         },
     )

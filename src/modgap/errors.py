@@ -17,6 +17,10 @@ class ArgumentError(ModgapError, ValueError):
     """An option is outside its range, or two options exclude each other."""
 
 
+class CodeError(ArgumentError):
+    """A code cannot be learnt from these rows, or cannot store them; other noises still can act."""
+
+
 class FormatError(ModgapError, ValueError):
     """A file is missing, broken, or of another kind than its name says."""
 

@@ -108,7 +108,7 @@ def _print_plainly(out: Console, table: Table) -> None:
 
 
 def figure(value: Any) -> str:
-    """Return a figure with three decimals; tiny ones with two digits, absent ones as a dash."""
+    """Return a figure with three decimals; tiny ones with two digits, absent ones and NaN as a dash."""
     if value is None:
         return "-"
     if isinstance(value, bool):
@@ -116,6 +116,8 @@ def figure(value: Any) -> str:
     if isinstance(value, int):
         return str(value)
     number = float(value)
+    if number != number:
+        return "-"
     return f"{number:.1e}" if 0 < abs(number) < 0.0005 else f"{number:.3f}"
 
 

@@ -177,7 +177,8 @@ def _print(study: Study) -> None:
 
 def _print_rows(rows: tuple[Row, ...]) -> None:
     """Print closers down and noises across; stability of its own only where it is not the retention."""
-    from modgap.cli._console import figure, print_table
+    from modgap.cli._console import figure, print_table, say
+    from modgap.io._guard import shown
 
     columns = [("closer", "name"), ("exact", "number"), ("agree-\nment", "number")]
     cells = [[row.label, figure(row.exact), figure(row.agreement)] for row in rows]
@@ -193,6 +194,9 @@ def _print_rows(rows: tuple[Row, ...]) -> None:
     if not rows[0].results:
         return
     _print_noises(rows, "retention", "answers from before closing that survive the noise")
+    failures = {r.noise: r.failed for row in reversed(rows) for r in row.results if r.failed}
+    for noise, why in failures.items():
+        say(shown(f"{noise}: {why}."))
     _print_recall(rows)
     differ = [
         row for row in rows if any(figure(r.retention) != figure(r.stability) for r in row.results)
@@ -262,17 +266,17 @@ def _print_fragile(study: Study, count: int, names: list[str] | None) -> None:
     rows = study.of_problem(first.problem)[:4]
     columns = [("query", "number"), ("answer", "name"), ("right", "number")]
     columns += [(row.label, "number") for row in rows]
+    noise = next(result.noise for result in first.results if not result.failed)
     cells = []
-    for item in first.fragile(count):
+    for item in first.fragile(count, noise=noise):
         answer = item["decision"]
         label = str(answer)
         if names is not None and answer < len(names):
             label = shown(names[answer])[:24]
-        stable = [row.results[0].outcome.stability[item["query"]] for row in rows]
+        stable = [row.under(noise).outcome.stability[item["query"]] for row in rows]
         cells.append(
             [str(item["query"]), label, figure(item["right"]), *(figure(value) for value in stable)]
         )
-    noise = first.results[0].noise
     print_table(
         columns, cells, title=f"least stable of {first.label} under {noise}; stability by closer"
     )

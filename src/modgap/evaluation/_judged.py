@@ -74,6 +74,10 @@ def _joined(
 
 def _joined_outcome(parts: list[Outcome], order: np.ndarray) -> Outcome:
     """Return the outcomes of several parts of the queries as one; their draws are independent."""
+    failed = next((part for part in parts if part.failed is not None), None)
+    if failed is not None:
+        nothing = np.full(order.size, np.nan)
+        return replace(failed, stability=nothing, retention=nothing, accuracy=None)
     first = parts[0]
     sizes = np.array([part.stability.size for part in parts])
     errors = np.array([part.stderr for part in parts])

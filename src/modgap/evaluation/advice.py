@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -77,7 +77,8 @@ class Survey:
     evaluator : Evaluator
         Of what was measured.
     noises : tuple of Noise
-        As they were asked for.
+        As they were asked for, but for those that no candidate could be put under (codes that cannot
+        store such rows): the study has a remark on each.
     plan : Plan
     free : bool
         Whether closers that change answers may be recommended.
@@ -230,7 +231,9 @@ def survey(
     evaluator = Evaluator(drawn)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ClosureWarning)
-        study = evaluator.study(plan)
+        study = evaluator.study(plan).without_failures()
+    kept = {result.noise for result in study.rows[0].results}
+    plan = replace(plan, noises=tuple(noise for noise in plan.noises if noise.label in kept))
     return Survey(task, evaluator, plan.noises, plan, free, study, tuple(names))
 
 
@@ -245,6 +248,7 @@ def advise_on(found: Survey, asked: tuple[Noise, ...] | None = None) -> Advice:
     """
     drawn, study, free = found.drawn, found.study, found.free
     asked = found.noises if asked is None else asked
+    asked = tuple(noise for noise in asked if noise.side == "queries" or noise in found.noises)
     if asked and all(noise.side == "queries" for noise in asked) and not free:
         return _queries_only(drawn, asked)
     judge = "accuracy" if free and study.rows[0].right is not None else "retention"

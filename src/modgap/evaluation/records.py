@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 from modgap._core.checks import check_count, check_number
 from modgap._core.json import plain, stamp
 from modgap.closers.closure import Closure
-from modgap.errors import ArgumentError
+from modgap.errors import ArgumentError, CodeError
 from modgap.measures import Remark
 from modgap.robustness.noise import Noise, parse
 from modgap.robustness.outcomes import Outcome
@@ -72,7 +72,10 @@ class NoiseResult:
 
     @property
     def stability(self) -> float:
-        """Mean over queries of P(decision under noise = the row's own noise-free decision)."""
+        """Mean over queries of P(decision under noise = the row's own noise-free decision).
+
+        This and the other figures are NaN where the noise `failed`.
+        """
         return float(self.outcome.stability.mean())
 
     @property
@@ -88,7 +91,8 @@ class NoiseResult:
     @property
     def noisy_accuracy(self) -> float | None:
         """Mean over queries of P(decision under noise is right); None without labels."""
-        return None if self.outcome.accuracy is None else float(self.outcome.accuracy.mean())
+        accuracy = self.outcome.accuracy
+        return None if accuracy is None or self.failed else float(accuracy.mean())
 
     @property
     def recall(self) -> dict[str, float] | None:
@@ -105,17 +109,23 @@ class NoiseResult:
         """How the figures were obtained."""
         return self.outcome.estimator
 
+    @property
+    def failed(self) -> str | None:
+        """One sentence where a code could not store what this row stores; None where it could."""
+        return self.outcome.failed
+
     def to_dict(self) -> dict[str, Any]:
-        """Return the means as a plain dict."""
+        """Return the means as a plain dict; where the noise failed they are None."""
         return {
             "noise": self.noise,
             "side": self.side,
-            "stability": self.stability,
+            "stability": None if self.failed else self.stability,
             "stability_stderr": self.stderr,
-            "retention": self.retention,
+            "retention": None if self.failed else self.retention,
             "noisy_accuracy": self.noisy_accuracy,
             "recall": self.recall,
             "estimator": self.estimator,
+            "failed": self.failed,
         }
 
     def __repr__(self) -> str:
@@ -239,19 +249,23 @@ class Row:
         ----------
         k : int
         noise : str or Noise, optional
-            The first one by default.
+            By default the first one that did not fail.
 
         Raises
         ------
         ArgumentError
-            The study has no noise, or not this one.
+            The study has no noise, or not this one, or it failed.
         """
         check_count(k, "k")
         if not self.results:
             raise ArgumentError(
                 "the study has no noise to be fragile under; evaluate with `noises`"
             )
-        outcome = (self.results[0] if noise is None else self.under(noise)).outcome
+        whole = [result for result in self.results if result.failed is None]
+        found = (whole or self.results)[0] if noise is None else self.under(noise)
+        if found.failed is not None:
+            raise ArgumentError(f"no query is fragile under {found.noise}: {found.failed}")
+        outcome = found.outcome
         order = np.argsort(outcome.stability, kind="stable")[:k]
         return [
             {
@@ -350,7 +364,7 @@ class Study:
         min_agreement : float
             Smallest share of unchanged noise-free decisions that is still acceptable.
         noise : str or Noise, optional
-            What to judge by; the mean over all noises by default.
+            What to judge by; the mean over all noises that failed on no row by default.
 
         Raises
         ------
@@ -358,11 +372,13 @@ class Study:
             No row qualifies, or no such noise was evaluated.
         """
         check_number(min_agreement, "min_agreement", low=0.0, high=1.0)
+        study = self.without_failures() if noise is None else self
         scored = [
-            (float(np.mean([r.retention for r in _judges(row, noise)])), row)
-            for row in self.rows
-            if row.results and row.agreement >= min_agreement
+            (float(np.mean([r.retention for r in _judges(judged, noise)])), row)
+            for judged, row in zip(study.rows, self.rows, strict=True)
+            if judged.results and row.agreement >= min_agreement
         ]
+        scored = [pair for pair in scored if not np.isnan(pair[0])]
         if not scored:
             raise ArgumentError(
                 f"no row has agreement >= {min_agreement:g} and a noise; lower `min_agreement`, or "
@@ -384,6 +400,35 @@ class Study:
             }
         )
         return found
+
+    @property
+    def failures(self) -> dict[str, str]:
+        """Noises that some row could not be put under, with one sentence why."""
+        results = [result for row in self.rows for result in row.results]
+        return {one.noise: one.failed for one in reversed(results) if one.failed is not None}
+
+    def without_failures(self) -> Study:
+        """Return the study without the noises that failed on any row, with a remark on each of them.
+
+        Raises
+        ------
+        CodeError
+            None is left.
+        """
+        failures = self.failures
+        if not failures:
+            return self
+        if all(result.noise in failures for result in self.rows[0].results):
+            raise CodeError("; ".join(dict.fromkeys(failures.values())))
+        rows = tuple(
+            replace(row, results=tuple(r for r in row.results if r.noise not in failures))
+            for row in self.rows
+        )
+        remarks = tuple(
+            Remark("noise-failed", "warning", 1, f"{label} is left out: {why}")
+            for label, why in failures.items()
+        )
+        return replace(self, rows=rows, remarks=(*self.remarks, *remarks))
 
     def to_json(self) -> str:
         """Return the record as one JSON document; absent figures are null."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from modgap._core.checks import check_count, check_number
 from modgap.closers import Closure
-from modgap.errors import ArgumentError
+from modgap.errors import ArgumentError, CodeError
 from modgap.evaluation._stage import Ground, Plan, Stage
 from modgap.evaluation.records import Study
 from modgap.evaluation.tasks import Task
@@ -63,6 +63,9 @@ def evaluate(
     ------
     ArgumentError, ClosureError, DataError, ShapeError
         Options out of range, or closures that do not fit the task.
+    CodeError
+        None of the noises can act: a single code that cannot store such rows ends nothing, and its
+        results say why (`NoiseResult.failed`).
 
     Examples
     --------
@@ -113,10 +116,16 @@ class Evaluator:
 
     def study(self, plan: Plan) -> Study:
         """Return what `evaluate` returns."""
+        for noise in plan.noises:
+            noise.check_ready()
         rows = [row for ground in self.grounds for row in Stage(ground, plan).rows()]
         gaps = tuple(ground.gap for ground in self.grounds)
         described = {**self.task.describe(), "rank": gaps[0].rank}
-        return Study(described, gaps, tuple(rows), plan.describe(), self.remarks)
+        found = Study(described, gaps, tuple(rows), plan.describe(), self.remarks)
+        results = [result for row in rows for result in row.results]
+        if results and all(result.failed for result in results):
+            raise CodeError("; ".join(dict.fromkeys(str(result.failed) for result in results)))
+        return found
 
 
 def several(value: Any, name: str, kind: Any) -> tuple[Any, ...]:
@@ -139,7 +148,7 @@ def read_noises(noises: Any) -> tuple[Noise, ...]:
         noises = (noises,)
     found = tuple(parse(one) if isinstance(one, str) else one for one in noises)
     for one in found:
-        if not hasattr(one, "label") or not hasattr(one, "side"):
+        if not isinstance(one, Noise):
             raise ArgumentError(
                 f"`noises` must hold words such as gaussian:0.022, or noises; got {type(one).__name__}"
             )

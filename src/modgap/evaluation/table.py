@@ -28,7 +28,7 @@ def compact_table(rows: tuple[Row, ...]) -> tuple[list[str], list[list[str]]]:
 
 
 def _retained(result: NoiseResult) -> str:
-    return f"{result.retention:.3f}"
+    return "-" if result.failed else f"{result.retention:.3f}"
 
 
 def html_table(study: Study) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 
 from modgap._core.arrays import Array, Float, asarray_like, to_numpy
 from modgap._core.extras import require
-from modgap.errors import ArgumentError, CodeWarning
+from modgap.errors import ArgumentError, CodeError, CodeWarning
 from modgap.robustness.kinds import Code
 
 __all__ = ["FaissCodec"]
@@ -42,13 +42,17 @@ class FaissCodec(Code):
                 f"got {self.factory!r}"
             )
 
+    def check_ready(self) -> None:
+        """Raise a MissingExtraError where FAISS is not installed."""
+        require("faiss", "faiss")
+
     def apply(self, cloud: Float[Array, "... d"]) -> Float[Array, "... d"]:
         """Return the cloud encoded and decoded by FAISS.
 
         Raises
         ------
-        ArgumentError
-            FAISS cannot store such rows so.
+        CodeError
+            FAISS knows no such codec, or cannot train it on these rows.
         MissingExtraError
             FAISS is not installed.
 
@@ -65,18 +69,30 @@ class FaissCodec(Code):
                 index.train(rows)
                 back = index.sa_decode(index.sa_encode(rows))
             except (RuntimeError, AttributeError) as error:
-                reason = str(error).splitlines()[-1] if str(error) else repr(error)
-                raise ArgumentError(
+                raise CodeError(
                     f"FAISS cannot store {rows.shape[0]} rows of dimension {rows.shape[1]} "
-                    f"as {self.factory!r}: {reason}"
+                    f"as {self.factory!r}: {_reason(error)}"
                 ) from None
         if said:
             warnings.warn(
-                f"FAISS trains {self.factory} on {rows.shape[0]} rows and wants more: {said[0]}",
+                f"FAISS trains {self.factory} on {rows.shape[0]} rows and wants {_wanted(said)}",
                 CodeWarning,
                 stacklevel=2,
             )
         return asarray_like(back.reshape(cloud.shape), cloud, dtype=cloud.dtype)
+
+
+def _reason(error: Exception) -> str:
+    """Return what FAISS says is wrong, without the place in its sources."""
+    line = str(error).splitlines()[-1] if str(error) else repr(error)
+    line = re.sub(r"^Error in .* at \S+:\d+: ", "", line)
+    return re.sub(r"^Error: '.*' failed:? *(?=.)", "", line).strip().rstrip(".")
+
+
+def _wanted(said: list[str]) -> str:
+    """Return how many rows FAISS asks for, or its own words where they name no number."""
+    counts = [int(n) for line in said for n in re.findall(r"at least (\d+) training points", line)]
+    return f"at least {max(counts)} training points" if counts else f"more: {said[0]}"
 
 
 @contextlib.contextmanager

@@ -36,6 +36,9 @@ class Noise(ABC):
     sides: ClassVar[tuple[str, ...]] = ("gallery", "queries")
     side: str
 
+    def check_ready(self) -> None:  # noqa: B027
+        """Raise a MissingExtraError where a package that this noise needs is not installed."""
+
     @property
     def _name(self) -> str:
         """The word without settings and side."""

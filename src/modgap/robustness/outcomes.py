@@ -7,14 +7,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from modgap._core.arrays import (
-    Array,
-    Float,
-    to_numpy,
-)
+from modgap._core.arrays import Array, Float, to_numpy
 from modgap._core.checks import check_clouds, check_count
 from modgap.closers.closure import Closure
 from modgap.decisions.metric import as_metric
+from modgap.errors import CodeError
+from modgap.robustness.coded import leaders_under
 from modgap.robustness.integral import candidate_win_probability, win_probability
 from modgap.robustness.noise import Code, Gaussian, Noise, RandomNoise
 from modgap.robustness.sampling import System, sample_decisions
@@ -46,6 +44,9 @@ class Outcome:
     recall : dict of str to ndarray (m,), or None
         For each k, the share of the exact k nearest items before closing that are among the k nearest
         under a code: what an index is judged by. None for random noise, and where it was not asked for.
+    failed : str or None
+        One sentence where a code could not store such rows: stability and retention are NaN then, what
+        else there may be is None.
     """
 
     noise: Noise
@@ -55,6 +56,7 @@ class Outcome:
     stderr: float
     estimator: str
     recall: dict[str, np.ndarray] | None = None
+    failed: str | None = None
 
 
 def stability(
@@ -90,6 +92,8 @@ def stability(
     ------
     ArgumentError, ClosureError, DataError, ShapeError
         Options out of range, a closure of another metric or width, clouds that do not fit.
+    CodeError
+        A code cannot store such rows.
 
     Examples
     --------
@@ -115,7 +119,11 @@ def stability(
         system = System(
             closure.apply_queries(queries), closure.apply_gallery(gallery), closure.comparison
         )
-    return outcomes([system], [before.decisions], positives, [noise], draws=draws, seed=seed)[0][0]
+    decided = before.decisions
+    found = outcomes([system], [decided], positives, [noise], draws=draws, seed=seed)[0][0]
+    if found.failed is not None:
+        raise CodeError(found.failed)
+    return found
 
 
 def kept_of(truth: np.ndarray, found: np.ndarray) -> dict[str, np.ndarray]:
@@ -134,9 +142,8 @@ def kept_of(truth: np.ndarray, found: np.ndarray) -> dict[str, np.ndarray]:
     kept = {}
     for k in (depth for depth in RECALL_AT if depth <= truth.shape[1]):
         both = np.sort(np.hstack([truth[:, :k], found[:, :k]]), axis=1)
-        kept[str(k)] = (both[:, 1:] == both[:, :-1]).sum(
-            axis=1
-        ) / k  # none stands twice in one list
+        common = (both[:, 1:] == both[:, :-1]).sum(axis=1)  # none stands twice in one list
+        kept[str(k)] = common / k
     return kept
 
 
@@ -152,6 +159,8 @@ def outcomes(
     progress: Callable[[int], None] | None = None,
 ) -> list[list[Outcome]]:
     """Return one Outcome per system and noise, sharing all work that a sweep can share.
+
+    A code that cannot store the rows of a system ends nothing: its outcome there says why.
 
     Parameters
     ----------
@@ -198,13 +207,16 @@ def _solve_kind(
     seed: int,
     progress: Callable[[int], None] | None,
 ) -> list[tuple[int, int, Outcome]]:
+    if kind.startswith("codec"):
+        (code,) = (noise for noise in noises if isinstance(noise, Code))
+        coded = leaders_under(code, systems, 1 if truth is None else truth.shape[1])
+        return [
+            (i, 0, _decoded(code, leaders, targets[i], truth)) for i, leaders in enumerate(coded)
+        ]
     found = []
     sampled = []
     for i, system in enumerate(systems):
-        if kind.startswith("codec"):
-            (code,) = (noise for noise in noises if isinstance(noise, Code))
-            found.append((i, 0, _decoded(system, targets[i], code, truth)))
-        elif kind == "Gaussian@gallery" and not system.comparison.needs_directions:
+        if kind == "Gaussian@gallery" and not system.comparison.needs_directions:
             found += [(i, j, o) for j, o in enumerate(_exact(system, targets[i], noises))]
         else:
             sampled.append(i)
@@ -239,16 +251,12 @@ def _exact(system: System, targets: np.ndarray, noises: Sequence[Noise]) -> list
     return [_outcome(noise, wins[j], 0.0, "exact") for j, noise in enumerate(noises)]
 
 
-def _decoded(system: System, targets: np.ndarray, noise: Code, truth: np.ndarray | None) -> Outcome:
-    """Return what is found in rows that come back from a code."""
-    queries, gallery = system.queries, system.gallery
-    if noise.side in ("gallery", "both"):
-        gallery = noise.apply(gallery)
-    if noise.side in ("queries", "both"):
-        queries = noise.apply(queries)
-    found = System(queries, gallery, system.comparison).leaders(
-        1 if truth is None else truth.shape[1]
-    )
-    wins = (found[:, :1] == targets).astype(float)
-    recall = None if truth is None else kept_of(truth, found)
-    return replace(_outcome(noise, wins, 0.0, "deterministic"), recall=recall)
+def _decoded(
+    code: Code, leaders: np.ndarray | CodeError, targets: np.ndarray, truth: np.ndarray | None
+) -> Outcome:
+    if isinstance(leaders, CodeError):
+        nothing = np.full((targets.shape[0], 2), np.nan)
+        return replace(_outcome(code, nothing, np.nan, "deterministic"), failed=str(leaders))
+    wins = (leaders[:, :1] == targets).astype(float)
+    recall = None if truth is None else kept_of(truth, leaders)
+    return replace(_outcome(code, wins, 0.0, "deterministic"), recall=recall)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -88,7 +89,7 @@ def _check(source: Source, mapping: AffineMap, side: str, closure: str, out: str
     target = Path(out)
     if target.exists() and not target.is_dir():
         raise ArgumentError(f"`--out` `{out}` is a file; name a folder")
-    if target.resolve() == Path(closure).resolve().parent and Path(closure).name in {
+    if os.path.realpath(target) == os.path.realpath(Path(closure).parent) and Path(closure).name in {
         shard.name for shard in source.shards
     }:
         raise ArgumentError(f"`--out` `{out}` holds the closure itself; choose another folder")

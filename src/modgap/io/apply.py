@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -125,10 +126,11 @@ def _check_source(source: Source) -> None:
 
 def _check_apart(source: Source, folder: Path) -> None:
     """Raise a FormatError if output would land among the input."""
-    inputs = {shard.path.parent.resolve() for shard in source.shards}
+    # Not Path.resolve, which fails in a loop of links: that is said where the folder is made.
+    inputs = {os.path.realpath(shard.path.parent) for shard in source.shards}
     if source.path.is_dir():
-        inputs.add(source.path.resolve())
-    if folder.resolve() in inputs:
+        inputs.add(os.path.realpath(source.path))
+    if os.path.realpath(folder) in inputs:
         raise FormatError(
             f"the output folder `{shown(folder)}` is the input's own; modgap changes no data in "
             "place, choose another folder"

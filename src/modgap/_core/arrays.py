@@ -6,6 +6,7 @@ and writes plain Array API code, so results follow the input: its library, its d
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Annotated as Float
 from typing import Annotated as Int
@@ -43,6 +44,7 @@ __all__ = [
     "is_array",
     "is_jax_array",
     "is_numpy_array",
+    "longest_row",
     "is_torch_array",
     "namespace",
     "normalize_rows",
@@ -164,6 +166,17 @@ def row_norms(x: Array) -> Array:
     """Return the Euclidean length of each row, shape (n,), in the dtype of `x`."""
     xp = namespace(x)
     return xp.sqrt(xp.vecdot(x, x))
+
+
+def longest_row(x: Array) -> float:
+    """Return the largest length of a row, also where its square leaves the dtype's range."""
+    xp = namespace(x)
+    with np.errstate(over="ignore"):
+        longest = float(xp.max(row_norms(x)))
+    if math.isfinite(longest):
+        return longest
+    peak = float(xp.max(xp.abs(x)))
+    return peak * float(xp.max(row_norms(x / peak)))
 
 
 def normalize_rows(x: Array) -> Array:

@@ -21,6 +21,7 @@ from modgap._core.arrays import (
     device,
     dtype_eps,
     gather_rows,
+    longest_row,
     namespace,
     row_norms,
     stack_rows,
@@ -252,7 +253,7 @@ def _search_block(
     for start, block in _gallery_blocks(gallery, queries.shape[0], metric, pivot):
         scores = xp.matmul(queries, block.T)
         if floor is None:
-            longest = max(longest, float(xp.max(row_norms(block))))
+            longest = max(longest, longest_row(block))
         else:
             place = -as_float64(xp.arange(start, start + block.shape[0], device=device(block)))
             reached = scores >= xp.expand_dims(floor, axis=1)

@@ -35,6 +35,7 @@ from hostile_cases import IN_PROCESS, Case
 from hostile_files import lay_out
 from hostile_processes import IN_PROCESSES, ProcessCase
 
+#: Processor time of one case; on the clock it may take six times that, since machines are shared.
 LIMIT_S = 20
 #: Growth of a worker's memory in one case; inputs are a few kilobytes.
 LIMIT_BYTES = 2**30
@@ -46,12 +47,17 @@ class Hang(BaseException):
     """The clock of a case ran out."""
 
 
+def every_case() -> Iterator[Case | ProcessCase]:
+    """Yield all cases there are."""
+    for make in (*IN_PROCESS, *IN_PROCESSES):
+        yield from make()
+
+
 def select(count: int, seed: int) -> list[Case | ProcessCase]:
     """Return `count` cases: of every family alike, each family shuffled; all where it has fewer."""
     families: dict[str, list[Case | ProcessCase]] = {}
-    for make in (*IN_PROCESS, *IN_PROCESSES):
-        for case in make():
-            families.setdefault(case.family, []).append(case)
+    for case in every_case():
+        families.setdefault(case.family, []).append(case)
     slow = {case.family for make in IN_PROCESSES for case in make()}
     for name, found in families.items():
         random.Random(f"{name} {seed}").shuffle(found)
@@ -114,8 +120,10 @@ def _run_line(line: list[str], folder: Path) -> list[str]:
     out, errors = io.StringIO(), io.StringIO()
     fresh = not os.path.lexists(folder / "out")
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    signal.signal(signal.SIGALRM, _ring)
-    signal.setitimer(signal.ITIMER_REAL, LIMIT_S)
+    for sign in (signal.SIGALRM, signal.SIGPROF):
+        signal.signal(sign, _ring)
+    signal.setitimer(signal.ITIMER_PROF, LIMIT_S)
+    signal.setitimer(signal.ITIMER_REAL, 6 * LIMIT_S)
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors):
             code = main(line)
@@ -124,6 +132,7 @@ def _run_line(line: list[str], folder: Path) -> list[str]:
     except BaseException as error:
         return [f"escaped: {type(error).__name__} {error}"]
     finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
         signal.setitimer(signal.ITIMER_REAL, 0)
     found = _judged(line, code, out.getvalue(), errors.getvalue())
     grown = 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory)
@@ -227,7 +236,7 @@ def supervise(arguments: argparse.Namespace, numbers: list[int]) -> Iterator[tup
         watch.register(worker.stdout, selectors.EVENT_READ)
         current = None
         while True:
-            if not watch.select(timeout=5 * LIMIT_S + 300):
+            if not watch.select(timeout=30 * LIMIT_S):
                 worker.kill()
                 yield left.pop(0), ["hang: nothing could stop it"]
                 break

@@ -16,6 +16,8 @@ import numpy as np
 from hostile_cases import COMMANDS, EVALUATE
 from hostile_files import save
 
+import modgap
+
 LIMIT_S = 120
 
 
@@ -30,13 +32,24 @@ class ProcessCase:
     name: str
     run: Callable[[Path, np.random.Generator], list[str]]
 
+    @property
+    def label(self) -> str:
+        """Family and name."""
+        return f"{self.family}: {self.name}"
+
+
+def environment() -> dict[str, str]:
+    """Return the variables under which another working folder still finds this modgap."""
+    source = str(Path(modgap.__file__).parents[1])
+    return {**os.environ, "OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": source}
+
 
 def bash(folder: Path, line: str) -> subprocess.CompletedProcess[str]:
     """Run a line of bash in which `modgap` is this modgap."""
     program = f'modgap() {{ "{sys.executable}" -m modgap.cli "$@"; }}; {line}'
     return subprocess.run(
         ["bash", "-c", program], cwd=folder, capture_output=True, text=True, errors="replace",
-        check=False, timeout=LIMIT_S, env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
+        check=False, timeout=LIMIT_S, env=environment(),
     )  # fmt: skip
 
 
@@ -105,7 +118,7 @@ def environments() -> Iterator[ProcessCase]:
             "MODGAP_MAX_OPEN_BYTES=1e400", "MODGAP_MAX_OPEN_BYTES=1", "PYTHONWARNINGS=error",
             "PYTHONHASHSEED=0", "PYTHONDONTWRITEBYTECODE=1",
         ),
-        ("measure pairs", "evaluate closure", "apply"),
+        ("measure pairs", "evaluate closure", "apply", "report"),
     ):  # fmt: skip
         line = f'env {prefix.removeprefix("env ")} "$0" -m modgap.cli {COMMANDS[name]}'
         yield _shell("environments", line.replace("$0", sys.executable), (0, 2))
@@ -185,8 +198,9 @@ def interrupted(
     for _ in range(times):
         line = [sys.executable, "-c", program, *words, "out"]
         process = subprocess.Popen(
-            line, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
+            line, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            env=environment(),
+        )  # fmt: skip
         deadline = time.monotonic() + LIMIT_S
         early = rng.random() < 0.2
         while not early and not (folder / "out").exists() and process.poll() is None:
@@ -212,7 +226,7 @@ def interrupted(
     for out in ("out", "whole"):
         done = subprocess.run(
             [sys.executable, "-m", "modgap.cli", *words, out], cwd=folder, capture_output=True,
-            text=True, check=False, timeout=LIMIT_S,
+            text=True, check=False, timeout=LIMIT_S, env=environment(),
         )  # fmt: skip
         found += judged(done, (0,))
     for path in (folder / "whole").glob("emb_*"):

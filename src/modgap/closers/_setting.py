@@ -56,9 +56,12 @@ class Setting:
     def origin(self) -> np.ndarray:
         """The gallery's mean; far away in float32, so that it is the same in every dtype served.
 
-        Any point near the mean would do; but both sides must lose the same one.
+        Any point near the mean would do; but both sides must lose the same one. Beyond the range of
+        float32 there is no dtype to agree with.
         """
-        return self.mean.astype(np.float32).astype(np.float64) if self.is_far else self.mean
+        if not self.is_far or np.abs(self.mean).max() > np.finfo(np.float32).max:
+            return self.mean
+        return self.mean.astype(np.float32).astype(np.float64)
 
     @property
     def unit(self) -> float:

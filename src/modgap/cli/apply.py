@@ -89,9 +89,9 @@ def _check(source: Source, mapping: AffineMap, side: str, closure: str, out: str
     target = Path(out)
     if target.exists() and not target.is_dir():
         raise ArgumentError(f"`--out` `{out}` is a file; name a folder")
-    if os.path.realpath(target) == os.path.realpath(Path(closure).parent) and Path(closure).name in {
-        shard.name for shard in source.shards
-    }:
+    if os.path.realpath(target) == os.path.realpath(Path(closure).parent) and Path(
+        closure
+    ).name in {shard.name for shard in source.shards}:
         raise ArgumentError(f"`--out` `{out}` holds the closure itself; choose another folder")
 
 

@@ -38,6 +38,8 @@ __all__ = [
 FOLDS = 3
 #: Shares of shrinkage that cross-validation compares.
 _SHARES = np.geomspace(1e-4, 0.95, 40)
+#: What tells the rotation of a closure from that of a code with the same seed.
+_FRAME = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -304,8 +306,11 @@ def _merged(parts: Sequence[Moments]) -> Moments:
 
 
 def random_frame(rows: int, columns: int, seed: int) -> np.ndarray:
-    """Return orthonormal columns (rows, columns) in a random position, the same for every seed."""
-    draw = np.random.default_rng(seed).normal(size=(rows, columns))
+    """Return orthonormal columns (rows, columns) in a random position, the same for every seed.
+
+    Of other numbers than a code's own rotation of that seed, which would turn the rows back.
+    """
+    draw = np.random.default_rng([seed, _FRAME]).normal(size=(rows, columns))
     q, r = np.linalg.qr(draw)
     # A sign a column makes the position uniform, and the same whichever LAPACK found it.
     return np.asarray(q * np.where(np.diagonal(r) < 0, -1.0, 1.0))

@@ -86,6 +86,10 @@ class Bits(Code):
         Whether the range is narrowed to where the squared error is least: what few bits want.
     rotated : bool
         Whether rows are turned by the random rotation of `seed` first, and back when they are read.
+    lengths : bool
+        Whether each row is coded at unit length, and one number of it kept that gives the row read
+        back the product |x|^2 with the row x: what extended RaBitQ (Gao et al. 2024) does. Worth its
+        bytes where lengths differ, since the longest rows are those that are found.
     seed : int
     side : {"gallery", "queries", "both"}
 
@@ -103,6 +107,7 @@ class Bits(Code):
     _: KW_ONLY
     clipped: bool = False
     rotated: bool = False
+    lengths: bool = False
     seed: int = 0
     side: str = "gallery"
 
@@ -120,9 +125,12 @@ class Bits(Code):
 
     def _learn(self, rows: Array) -> Callable[[Array], Array]:
         levels = 2**self.bits
-        full = value_range(rows, self.range)
-        ends = clipped_range(rows, full, levels) if self.clipped else full
-        return lambda block: to_cells(block, ends, levels)
+        coded = _directions(rows) if self.lengths else rows
+        full = value_range(coded, self.range)
+        ends = clipped_range(coded, full, levels) if self.clipped else full
+        if not self.lengths:
+            return lambda block: to_cells(block, ends, levels)
+        return lambda block: _with_product(to_cells(_directions(block), ends, levels), block)
 
 
 @dataclass(frozen=True, repr=False)
@@ -162,12 +170,7 @@ class Sign(Code):
         xp = namespace(block)
         one = xp.ones_like(block)
         signs = xp.where(block > 0, one, -one)
-        if not self.lengths:
-            return signs
-        wide = as_float64(block)
-        squared = xp.sum(wide * wide, axis=1, keepdims=True)
-        product = xp.sum(xp.abs(wide), axis=1, keepdims=True)  # s.x
-        return as_float64(signs) * squared / xp.where(product > 0, product, xp.ones_like(product))
+        return _with_product(as_float64(signs), block) if self.lengths else signs
 
 
 @dataclass(frozen=True, repr=False)
@@ -209,6 +212,28 @@ class Dims(Code):
             )
         kept = cloud[..., : self.dims]
         return xp.concat([kept, xp.zeros_like(cloud[..., self.dims :])], axis=-1)
+
+
+def _directions(rows: Array) -> Array:
+    """Return rows of unit length, zero rows as they are."""
+    xp = namespace(rows)
+    wide = as_float64(rows)
+    length = xp.sqrt(xp.sum(wide * wide, axis=1, keepdims=True))
+    return wide / xp.where(length > 0, length, xp.ones_like(length))
+
+
+def _with_product(read: Array, rows: Array) -> Array:
+    """Return each row of `read` times the number that makes its product with its row |x|^2.
+
+    Where the two point away from each other no positive number does, and it stays as it is.
+    """
+    xp = namespace(rows)
+    wide = as_float64(rows)
+    squared = xp.sum(wide * wide, axis=1, keepdims=True)
+    product = xp.sum(read * wide, axis=1, keepdims=True)
+    fits = product > 0
+    kept = xp.astype(squared > 0, product.dtype)  # 1, and 0 for a row of zeros
+    return read * xp.where(fits, squared / xp.where(fits, product, xp.ones_like(product)), kept)
 
 
 def block_by_block(

@@ -8,6 +8,7 @@
     bits:4                        2^4 cells over a range, read back as their middles; ranges as for bins
     bits:4:dimension:clipped      the range narrowed to the least squared error
     bits:4:rotated                after a random rotation (seed=N for another one); bins and sign too
+    bits:4:lengths                rows at unit length, and one number a row kept
     sign                          one bit a coordinate
     sign:rotated:lengths          after a rotation, and one number a row kept
     dims:128                      the first 128 coordinates alone

@@ -175,6 +175,26 @@ class TestBits:
         assert error == pytest.approx(best, rel=0.05)
         assert np.mean((Bits(bits).apply(x) - x) ** 2) > 1.05 * error
 
+    def test_a_length_kept_makes_the_product_with_the_row_itself_right(self, to_xp, rng):
+        x = rng.normal(size=(50, 12)) * np.geomspace(0.01, 100, 50)[:, None]
+        x[7] = 0
+        for code in (
+            Bits(2, lengths=True),
+            Bits(3, "dimension", clipped=True, rotated=True, lengths=True),
+        ):
+            found = host(code.apply(to_xp(x)))
+            np.testing.assert_allclose((found * x).sum(axis=1), (x**2).sum(axis=1), rtol=1e-10)
+            # Long rows and short ones come back alike: without lengths all share one range.
+            errors = np.linalg.norm(found - x, axis=1)[x.any(axis=1)]
+            lengths = np.linalg.norm(x, axis=1)[x.any(axis=1)]
+            assert (errors < 0.8 * lengths).all()
+        plain = host(Bits(2).apply(to_xp(x)))
+        assert np.linalg.norm(plain[0] - x[0]) > 10 * np.linalg.norm(x[0])
+
+    def test_a_row_whose_code_points_away_from_it_stays_as_it_was_read(self):
+        read = Bits(1, (0.0, 1.0), lengths=True).apply(np.array([[-3.0, -4.0]]))
+        np.testing.assert_array_equal(read, [[0.25, 0.25]])
+
     def test_clipping_is_chosen_for_each_dimension(self, rng):
         x = rng.normal(size=(500, 4)) * np.array([1e-3, 1, 100, 1])
         x[:, 3] = rng.uniform(size=500)  # nothing to gain

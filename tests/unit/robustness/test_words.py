@@ -78,6 +78,7 @@ def test_labels_and_reprs_are_short():
         ("bins:16:rotated:dimension@both", Bins(16, "dimension", rotated=True, side="both")),
         ("bins:4:-1,1", Bins(4, (-1.0, 1.0))),
         ("bits:4:clipped", Bits(4, clipped=True)),
+        ("bits:4:lengths", Bits(4, lengths=True)),
         ("bits:2:seed=7:rotated", Bits(2, rotated=True, seed=7)),
         ("sign:lengths:rotated", Sign(rotated=True, lengths=True)),
         ("dims:128", Dims(128)),

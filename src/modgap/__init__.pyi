@@ -32,6 +32,8 @@ from .evaluation import ZeroShot as ZeroShot
 from .evaluation import advise as advise
 from .evaluation import evaluate as evaluate
 from .measures import Gap as Gap
+from .measures import GapInBits as GapInBits
+from .measures import gap_in_bits as gap_in_bits
 from .measures import look as look
 from .measures import measure as measure
 from .robustness import Bins as Bins

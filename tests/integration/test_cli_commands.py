@@ -107,7 +107,7 @@ def test_measure_shows_the_main_figures_with_a_sentence_each(modgap, pair, monke
     table = modgap("measure", *pair, "--paired")
     words = " ".join(table.split())
     lines = main_lines(gap.measure(sample.images[:90], sample.images[90:180], paired=True))
-    assert len(lines) == 12
+    assert len(lines) == 13
     for line in lines:
         assert line.name in table
         assert line.value in table

@@ -8,6 +8,7 @@ points from the gallery to the queries. No measure holds all pairs of rows at on
 the place of an array, also `Moments` of the rows as they are to be measured, if they determine it.
 """
 
+from modgap.measures.bits import CodeBits, CodeNoise, GapInBits, gap_in_bits
 from modgap.measures.centroids import (
     centroid_cosine,
     centroid_gap,
@@ -46,11 +47,14 @@ from modgap.measures.shape import CloudShape
 
 __all__ = [
     "CloudShape",
+    "CodeBits",
+    "CodeNoise",
     "DifferenceCosines",
     "DoublyStochasticDeviation",
     "FrechetDistance",
     "Gap",
     "GapCosines",
+    "GapInBits",
     "GapVarianceRatio",
     "Hubness",
     "RelativeAlignment",
@@ -64,6 +68,7 @@ __all__ = [
     "doubly_stochastic_deviation",
     "frechet_distance",
     "gap_direction",
+    "gap_in_bits",
     "gap_variance_ratio",
     "gap_vector",
     "hubness",

@@ -15,6 +15,7 @@ from modgap._core.moments import Moments
 from modgap._core.opening import open_clouds, open_pairs
 from modgap.decisions.metric import COSINE, EUCLIDEAN
 from modgap.measures import centroids, distributions, matching, orthogonality, pairs
+from modgap.measures.bits import GapInBits, bits_of_clouds
 from modgap.measures.findings import Remark
 from modgap.measures.look import look
 from modgap.measures.shape import SHAPE, CloudShape, defined
@@ -32,6 +33,7 @@ SAMPLED = (
     "hubness",
     "doubly_stochastic_deviation",
     "uniformity",
+    "bits.reached",
 )
 #: Figures of two clouds in the order of the document.
 FIGURES = (
@@ -334,6 +336,14 @@ class Gap:
         )
 
     @cached_property
+    def bits(self) -> GapInBits | None:
+        """Bits a coordinate that the gap costs a stored code; see `gap_in_bits`."""
+        metric = COSINE if self.normalize else EUCLIDEAN
+        return defined(
+            lambda: bits_of_clouds(*self._clouds, metric, sample=self.sample, seed=self.seed)
+        )
+
+    @cached_property
     def remarks(self) -> tuple[Remark, ...]:
         """What to know about the data before reading any of it; see `look`. Needs the rows."""
         if any(cloud.rows is None for cloud in self._clouds):
@@ -360,6 +370,7 @@ class Gap:
             "normalize": self.normalize,
             "remarks": plain(self.remarks),
             **{name: plain(getattr(self, name)) for name in FIGURES},
+            "bits": None if self.bits is None else self.bits.to_dict(),
             **{
                 side: {name: plain(getattr(shape, name)) for name in SHAPE}
                 for side, shape in sides.items()
@@ -373,9 +384,14 @@ class Gap:
         }
 
     def table(self) -> list[dict[str, Any]]:
-        """Return every figure as a row {"figure", "value"}; parts of a record as "name.part"."""
+        """Return every figure as a row {"figure", "value"}; parts of a record as "name.part".
+
+        All but the spectrum of the bits, a list as long as the rows are wide.
+        """
         document = self.to_dict()
-        parts = {name: document[name] for name in (*FIGURES, "queries", "gallery")}
+        parts = {name: document[name] for name in (*FIGURES, "bits", "queries", "gallery")}
+        if parts["bits"] is not None:
+            parts["bits"] = {k: v for k, v in parts["bits"].items() if k != "spectrum"}
         return [{"figure": name, "value": value} for name, value in _flat(parts, "")]
 
     @property

@@ -29,7 +29,7 @@ def number(value: float | None) -> str:
 
 def main_lines(gap: Gap) -> list[Line]:
     """Return the main figures of a gap, those that it has, each with one sentence."""
-    found = [*_of_means(gap), *_of_pairs(gap), *_of_clouds(gap), *_of_shapes(gap)]
+    found = [*_of_means(gap), *_of_bits(gap), *_of_pairs(gap), *_of_clouds(gap), *_of_shapes(gap)]
     return [line for line in found if line.value.strip("- /")]
 
 
@@ -59,6 +59,16 @@ def _of_means(gap: Gap) -> Iterator[Line]:
         number(share),
         "of the squared Fréchet distance; what is left lies between the shapes of the clouds",
     )
+
+
+def _of_bits(gap: Gap) -> Iterator[Line]:
+    if gap.bits is not None:
+        reached = gap.bits.reached
+        yield Line(
+            "gap in bits",
+            f"{gap.bits.cost if reached is None else reached:.2f}",
+            gap.bits.sentence,
+        )
 
 
 def _of_pairs(gap: Gap) -> Iterator[Line]:

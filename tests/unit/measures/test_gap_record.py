@@ -50,6 +50,7 @@ KEYS = (
     "relative_alignment",
     "hubness",
     "doubly_stochastic_deviation",
+    "bits",
     "queries",
     "gallery",
     "sample",
@@ -293,12 +294,13 @@ class TestCost:
             for name in names:
                 counted(module, name)
         gap.measure(queries, partners, paired=True).to_dict()
-        # One scan and one pass for moments a cloud; eigh of each, and the singular values between.
+        # One scan and one pass for moments a cloud; eigh of each, and the singular values between. The bits
+        # balance both halves of the queries, each with its three folds.
         assert counts == {
             "row_lengths": 2,
             "_moments_of_rows": 2,
             "_pairing": 1,
-            "eigh": 2,
+            "eigh": 2 + 2 * 4,
             "svd": 1,
         }
 
@@ -329,6 +331,6 @@ class TestShown:
     def test_a_table_in_a_notebook(self, queries, partners):
         found = gap.measure(queries, partners, paired=True)
         page = found._repr_html_()
-        assert page.count("<tr>") == page.count("</tr>") == 12
+        assert page.count("<tr>") == page.count("</tr>") == 13
         assert f"<td>{found.relative_modality_gap:.3f}</td>" in page
         assert "RMG" not in gap.measure(queries, partners)._repr_html_()

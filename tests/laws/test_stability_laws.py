@@ -16,7 +16,8 @@ from modgap.decisions.neighbors import nearest
 from modgap.errors import ClosureWarning
 from modgap.robustness.integral import win_probability
 from modgap.robustness.noise import Gaussian, Uniform
-from modgap.robustness.sampling import System, sample_decisions
+from modgap.robustness.sampling import sample_decisions
+from modgap.robustness.systems import System
 
 METRICS = (EUCLIDEAN, INNER_PRODUCT, COSINE)
 EXACT = ("none", "recenter", "orthogonal", "affine")

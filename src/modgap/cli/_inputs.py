@@ -71,7 +71,8 @@ NoiseOption = Annotated[
     typer.Option(
         "--noise",
         metavar="NOISE",
-        help="Repeat for several: gaussian:SIGMA (standard deviation per coordinate), uniform:W, "
+        help="Repeat for several: gaussian:SIGMA (standard deviation per coordinate; :relative times the "
+        "spread of the stored rows, :before ahead of the closure's map), uniform:W, "
         "bins:N, bits:B, sign, dims:K, int8, float16, bfloat16, float8_e4m3, faiss:FACTORY, or none; "
         "codes take :rotated, sign also :lengths. @queries or "
         "@both after it perturbs another side than the gallery.  [default: gaussian:0.022]",

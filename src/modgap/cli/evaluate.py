@@ -197,6 +197,7 @@ def _print_rows(rows: tuple[Row, ...]) -> None:
     failures = {r.noise: r.failed for row in reversed(rows) for r in row.results if r.failed}
     for noise, why in failures.items():
         say(shown(f"{noise}: {why}."))
+    _say_enlarged(rows)
     _print_recall(rows)
     differ = [
         row for row in rows if any(figure(r.retention) != figure(r.stability) for r in row.results)
@@ -204,6 +205,21 @@ def _print_rows(rows: tuple[Row, ...]) -> None:
     if differ:
         _print_noises(
             tuple(differ), "stability", "of a closer's own answers, where it changes some"
+        )
+
+
+def _say_enlarged(rows: tuple[Row, ...]) -> None:
+    """Say which closers noise of a fixed size flatters, or wrongs, because of what they store."""
+    from modgap.cli._console import say
+
+    fixed = [r.noise for r in rows[0].results if r.fixed_size]
+    enlarged = [row for row in rows if row.enlarges and not 0.9 <= row.enlarges <= 1.1]
+    if fixed and enlarged:
+        factors = ", ".join(f"{row.label} {row.enlarges:.2f} times" for row in enlarged)
+        say(
+            f"How far apart the items are stored, against before: {factors}. Noise of a fixed size "
+            f"({', '.join(fixed)}) flatters what is above 1 and wrongs what is below; "
+            "gaussian:SIGMA:relative treats all alike."
         )
 
 

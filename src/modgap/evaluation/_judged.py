@@ -13,7 +13,7 @@ from modgap.decisions.metric import Metric
 from modgap.decisions.neighbors import nearest
 from modgap.evaluation.tasks import Problem
 from modgap.robustness.outcomes import Outcome
-from modgap.robustness.sampling import System
+from modgap.robustness.systems import System
 
 RIGHT_AT = (1, 5, 10)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -27,6 +28,7 @@ from modgap.evaluation.tasks import Problem
 from modgap.measures.gap import Gap
 from modgap.measures.look import Remark, look
 from modgap.measures.pairs import relative_modality_gap
+from modgap.robustness.additive import spread
 from modgap.robustness.noise import Code, Noise
 from modgap.robustness.outcomes import RECALL_AT, kept_of, outcomes
 
@@ -113,6 +115,12 @@ class Ground:
         system = self.problem.system(self.metric)
         deepest = max((k for k in RECALL_AT if k < system.gallery.shape[0]), default=0)
         return None if system.own_candidates or not deepest else system.leaders(deepest)
+
+    @cached_property
+    def spread(self) -> float:
+        """Root mean square distance of the items from their mean, as the metric sees them."""
+        rows = self.metric.prepare(self.problem.gallery_rows)
+        return spread(rows) * math.sqrt(rows.shape[-1])
 
     @cached_property
     def margins(self) -> np.ndarray:
@@ -313,6 +321,7 @@ class Stage:
         withdrawn = self._withdrawn(fitted, changed.size, ties)
         for sentence in withdrawn:
             warnings.warn(sentence, ClosureWarning, stacklevel=6)
+        gap_after, enlarges = self._stored(closure)
         return Row(
             problem=self.problem.name,
             closure=closure,
@@ -322,13 +331,22 @@ class Stage:
             decisions=whole.decided,
             before=self.before,
             right=whole.right,
-            gap_after=_gap_after(self.problem, closure),
+            gap_after=gap_after,
+            enlarges=enlarges,
             recall=means(whole.hits),
             kept=means(whole.kept),
             folds=folds,
             notes=(*fitted.notes, *withdrawn),
             results=tuple(NoiseResult(outcome) for outcome in whole.outcomes),
         )
+
+    def _stored(self, closure: Closure) -> tuple[float, float | None]:
+        """Return the distance of the means after the maps, and the items' spread over that before."""
+        clouds = closure.queries(self.problem.queries), closure.gallery(self.problem.gallery_rows)
+        means = [to_numpy(namespace(cloud).mean(as_float64(cloud), axis=0)) for cloud in clouds]
+        before, after = self.ground.spread, spread(clouds[1]) * math.sqrt(clouds[1].shape[-1])
+        gap = float(np.linalg.norm(means[0] - means[1]))
+        return gap, after / before if before > 0 else None
 
     def _lost_by(self, rows: np.ndarray, now: np.ndarray) -> np.ndarray:
         """Return by how much the new answers had lost, in scores before closing."""
@@ -397,11 +415,3 @@ def _defined(compute: Callable[[], Figure]) -> Figure | None:
         return compute()
     except (DataError, ShapeError):
         return None
-
-
-def _gap_after(problem: Problem, closure: Closure) -> float:
-    """Distance of the means after the maps, in whatever space they lead to."""
-    means = []
-    for cloud in (closure.queries(problem.queries), closure.gallery(problem.gallery_rows)):
-        means.append(to_numpy(namespace(cloud).mean(as_float64(cloud), axis=0)))
-    return float(np.linalg.norm(means[0] - means[1]))

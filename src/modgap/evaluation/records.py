@@ -16,7 +16,7 @@ from modgap._core.json import plain, stamp
 from modgap.closers.closure import Closure
 from modgap.errors import ArgumentError, CodeError
 from modgap.measures import Remark
-from modgap.robustness.noise import Noise, parse
+from modgap.robustness.noise import Noise, RandomNoise, parse
 from modgap.robustness.outcomes import Outcome
 
 __all__ = ["GapFigures", "NoiseResult", "Row", "Study"]
@@ -110,6 +110,12 @@ class NoiseResult:
         return self.outcome.estimator
 
     @property
+    def fixed_size(self) -> bool:
+        """Whether it is noise of one size whatever is stored, and after the map."""
+        noise = self.outcome.noise
+        return isinstance(noise, RandomNoise) and not (noise.before or noise.relative)
+
+    @property
     def failed(self) -> str | None:
         """One sentence where a code could not store what this row stores; None where it could."""
         return self.outcome.failed
@@ -156,6 +162,10 @@ class Row:
         Whether the decision after closing is right.
     gap_after : float
         Distance of the means after the maps, in whatever space these lead to.
+    enlarges : float or None
+        How many times as far from their mean the items are stored as they were, root mean squares. Noise
+        of a fixed size is so much smaller beside them: it flatters a closer that enlarges; compare under
+        noise relative to what is stored. None where all items are one.
     recall : mapping of str to float, or None
         Share of queries with a right item among the k nearest, for retrieval.
     kept : mapping of str to float, or None
@@ -178,6 +188,7 @@ class Row:
     before: np.ndarray
     right: np.ndarray | None
     gap_after: float
+    enlarges: float | None
     recall: Mapping[str, float] | None
     kept: Mapping[str, float] | None
     folds: int
@@ -293,6 +304,7 @@ class Row:
             "ties": self.ties,
             "folds": self.folds,
             "gap_after": self.gap_after,
+            "enlarges": self.enlarges,
             "clean_accuracy": self.clean_accuracy,
             "agreement": self.agreement,
             "recall": None if self.recall is None else dict(self.recall),

@@ -25,7 +25,7 @@ from modgap.closers.closure import Closure
 from modgap.decisions.metric import Metric, as_metric
 from modgap.decisions.neighbors import check_candidates
 from modgap.errors import ArgumentError, ShapeError
-from modgap.robustness.sampling import System
+from modgap.robustness.systems import Origin, System
 
 __all__ = ["MixedRetrieval", "MultipleChoice", "PairedRetrieval", "Problem", "Task", "ZeroShot"]
 
@@ -148,10 +148,13 @@ class Problem:
             return System(self.queries, self._index(self.gallery, self.companions), metric)
         closure.check_metric(metric)
         companions = None
+        given = [(self.gallery, closure.gallery)]
         if self.companions is not None:
             companions = closure.queries(self.companions)
+            given.append((self.companions, closure.queries))
         gallery = self._index(closure.gallery(self.gallery), companions)
-        return System(closure.queries(self.queries), gallery, closure.comparison)
+        origin = Origin(metric, tuple(given))
+        return System(closure.queries(self.queries), gallery, closure.comparison, origin)
 
     def keeps_decisions(self, closure: Closure) -> bool:
         """Whether the closure's promise reaches this problem: a mixed gallery is moved in two ways."""

@@ -6,11 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from modgap._core.arrays import as_float64, to_numpy
 from modgap.evaluation._stage import Ground
-from modgap.evaluation.records import Row
 
-__all__ = ["free_share", "gap_figures", "spread"]
+__all__ = ["free_share", "gap_figures"]
 
 
 def free_share(ground: Ground) -> float | None:
@@ -69,15 +67,3 @@ def gap_figures(ground: Ground) -> list[dict[str, Any]]:
         for name, label, value, meaning in rows
         if value is not None
     ]
-
-
-def spread(ground: Ground, row: Row) -> float | None:
-    """Return how much a closer spreads what is stored: root mean square distances to the mean, ratio.
-
-    Noise of a fixed size looks smaller beside a gallery that was enlarged.
-    """
-    rows = ground.problem.gallery_rows
-    before = float(ground.statistics.gallery.total_variance)
-    mapped = as_float64(row.closure.gallery(rows))
-    after = float(to_numpy(mapped).var(axis=0).sum())
-    return float(np.sqrt(after / before)) if before > 0 else None

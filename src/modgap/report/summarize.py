@@ -19,7 +19,7 @@ from modgap.evaluation.advice import ITEMS, QUERIES, Advice, Survey, advise_on, 
 from modgap.evaluation.records import Row, Study
 from modgap.evaluation.tasks import Task
 from modgap.report.answers import Answers, certificate
-from modgap.report.figures import free_share, gap_figures, spread
+from modgap.report.figures import free_share, gap_figures
 from modgap.report.pictures import clouds
 from modgap.report.templates import reworded
 from modgap.report.verdict import due, verdict, when_not
@@ -280,7 +280,7 @@ def _problem(
         "flips": answers.flips(),
         "fragile": answers.fragile(),
         "certificate": certificate(ground),
-        "closers": [{**row.to_dict(), "stored_spread": spread(ground, row)} for row in mine],
+        "closers": [{**row.to_dict(), "stored_spread": row.enlarges} for row in mine],
     }
 
 

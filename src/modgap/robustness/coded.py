@@ -11,7 +11,7 @@ import numpy as np
 
 from modgap.errors import CodeError, CodeWarning
 from modgap.robustness.kinds import Code
-from modgap.robustness.sampling import System
+from modgap.robustness.systems import System
 
 __all__ = ["leaders_under"]
 

@@ -66,12 +66,27 @@ class Noise(ABC):
 
 
 class RandomNoise(Noise):
-    """Noise drawn anew for every coordinate: a size times a unit draw."""
+    """Noise drawn anew for every coordinate: a size times a unit draw.
+
+    Attributes
+    ----------
+    before : bool
+        Whether it acts before the closure's map, on what the stored rows are made of.
+    relative : bool
+        Whether its size is that of the rows times a factor.
+    """
+
+    before: bool = False
+    relative: bool = False
 
     @property
     @abstractmethod
     def scale(self) -> float:
         """Factor of the unit draw."""
+
+    def size_on(self, rows: Float[Array, "... d"]) -> float:
+        """Return the factor of the unit draw on rows such as these."""
+        return self.scale
 
     @abstractmethod
     def unit_draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:

@@ -1,6 +1,8 @@
 """Every noise by its word: the notation of the command line, and of every label.
 
     gaussian:0.022                normal noise, standard deviation per coordinate
+    gaussian:0.3:relative         times the root mean square of the stored rows about their mean
+    gaussian:0.04:before          on the gallery before the closure's map
     gaussian-variance:0.005       by its square
     uniform:0.05                  uniform in [-0.05, 0.05]
     bins:16                       16 evenly spaced levels over the range of all values
@@ -65,7 +67,7 @@ class _Word:
     def options(self) -> dict[str, Any]:
         """Settings that may follow in any order, by field, with their defaults."""
         own = {f.name: f.default for f in fields(self.kind) if f.init}  # type: ignore[arg-type]
-        taken = {"side", *self.settled, *((self.first[0],) if self.first else ())}
+        taken = {"side", "sigma", *self.settled, *((self.first[0],) if self.first else ())}
         return {name: default for name, default in own.items() if name not in taken}
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
-from modgap._core.arrays import Array, Float, to_numpy
+from modgap._core.arrays import Array, Float, namespace, to_numpy
 from modgap._core.checks import check_clouds, check_count
 from modgap.closers.closure import Closure
 from modgap.decisions.metric import as_metric
@@ -15,7 +16,8 @@ from modgap.errors import CodeError
 from modgap.robustness.coded import leaders_under
 from modgap.robustness.integral import candidate_win_probability, win_probability
 from modgap.robustness.noise import Code, Gaussian, Noise, RandomNoise
-from modgap.robustness.sampling import System, sample_decisions
+from modgap.robustness.sampling import Sampled, sample_before, sample_decisions, stored_on
+from modgap.robustness.systems import Origin, System, equivalent
 
 __all__ = ["RECALL_AT", "Outcome", "kept_of", "outcomes", "stability"]
 
@@ -72,8 +74,8 @@ def stability(
 ) -> Outcome:
     """Return what a noise does to the decisions, after a closure if one is given.
 
-    Gaussian noise on the gallery is integrated exactly under Euclidean distance and inner product;
-    other random noise is sampled; codecs are applied.
+    Gaussian noise on the gallery is integrated exactly under Euclidean distance and inner product,
+    before an exact map too by inner product; other random noise is sampled; codecs are applied.
 
     Parameters
     ----------
@@ -117,7 +119,10 @@ def stability(
     if closure is not None:
         closure.check_metric(metric)
         system = System(
-            closure.apply_queries(queries), closure.apply_gallery(gallery), closure.comparison
+            closure.apply_queries(queries),
+            closure.apply_gallery(gallery),
+            closure.comparison,
+            Origin(metric, ((gallery, closure.gallery),)),
         )
     decided = before.decisions
     found = outcomes([system], [decided], positives, [noise], draws=draws, seed=seed)[0][0]
@@ -191,8 +196,9 @@ def _by_kind(noises: Sequence[Noise]) -> dict[str, list[int]]:
     """Group noises that one pass serves: random ones by law and side, codecs one by one."""
     kinds: dict[str, list[int]] = {}
     for j, noise in enumerate(noises):
-        random = isinstance(noise, RandomNoise)
-        name = f"{type(noise).__name__}@{noise.side}" if random else f"codec {j}"
+        name = f"codec {j}"
+        if isinstance(noise, RandomNoise):
+            name = f"{type(noise).__name__}@{noise.side}{':before' if noise.before else ''}"
         kinds.setdefault(name, []).append(j)
     return kinds
 
@@ -213,28 +219,58 @@ def _solve_kind(
         return [
             (i, 0, _decoded(code, leaders, targets[i], truth)) for i, leaders in enumerate(coded)
         ]
-    found = []
-    sampled = []
+    random = [noise for noise in noises if isinstance(noise, RandomNoise)]
+    name = f"monte carlo ({draws} draws)"
+    options: dict[str, Any] = {"draws": draws, "seed": seed, "progress": progress}
+    found: list[tuple[int, int, Outcome]] = []
+    sampled: list[tuple[int, System, list[float]]] = []
     for i, system in enumerate(systems):
-        if kind == "Gaussian@gallery" and not system.comparison.needs_directions:
-            found += [(i, j, o) for j, o in enumerate(_exact(system, targets[i], noises))]
+        same = _disturbed(system, random)
+        if same is None:
+            sizes = [noise.size_on(_before(system)) for noise in random]
+            for j, (noise, size) in enumerate(zip(random, sizes, strict=True)):
+                one = sample_before(system, targets[i], noise, size, **options)
+                found.append((i, j, _sampled(noise, one, name)))
+        elif _is_integrable(random[0]) and not system.comparison.needs_directions:
+            found += [(i, j, o) for j, o in enumerate(_exact(*same, targets[i], random))]
         else:
-            sampled.append(i)
+            sampled.append((i, *same))
     if sampled:
-        random = [noise for noise in noises if isinstance(noise, RandomNoise)]
-        results = sample_decisions(
-            [systems[i] for i in sampled],
-            [targets[i] for i in sampled],
-            random,
-            draws=draws,
-            seed=seed,
-            progress=progress,
-        )
-        name = f"monte carlo ({draws} draws)"
-        for i, row in zip(sampled, results, strict=True):
-            for j, one in enumerate(row):
-                found.append((i, j, _outcome(random[j], one.wins, one.stderr, name)))
+        places, moved, sizes_of = zip(*sampled, strict=True)
+        mine = [targets[i] for i in places]
+        results = sample_decisions(moved, mine, random, sizes=sizes_of, **options)
+        for i, row in zip(places, results, strict=True):
+            found += [(i, j, _sampled(random[j], one, name)) for j, one in enumerate(row)]
     return found
+
+
+def _disturbed(system: System, noises: Sequence[RandomNoise]) -> tuple[System, list[float]] | None:
+    """Return a system whose stored rows the noises act on, and the size of each on it.
+
+    None where they act before a map that no such system stands for.
+    """
+    if not noises[0].before:
+        return system, [noise.size_on(stored_on(system, noise)) for noise in noises]
+    same = equivalent(system)
+    if same is None:
+        return None
+    return same[0], [same[1] * noise.size_on(_before(system)) for noise in noises]
+
+
+def _before(system: System) -> Array:
+    """Return the rows that noise before the map acts on."""
+    if system.origin is None:
+        return system.comparison.prepare(system.gallery)
+    parts = [rows for rows, _ in system.origin.parts]
+    return parts[0] if len(parts) == 1 else namespace(parts[0]).concat(parts, axis=0)
+
+
+def _is_integrable(noise: RandomNoise) -> bool:
+    return isinstance(noise, Gaussian) and noise.side == "gallery"
+
+
+def _sampled(noise: Noise, one: Sampled, estimator: str) -> Outcome:
+    return _outcome(noise, one.wins, one.stderr, estimator)
 
 
 def _outcome(noise: Noise, wins: np.ndarray, stderr: float, estimator: str) -> Outcome:
@@ -242,12 +278,11 @@ def _outcome(noise: Noise, wins: np.ndarray, stderr: float, estimator: str) -> O
     return Outcome(noise, wins[:, 0], wins[:, 1], accuracy, stderr, estimator)
 
 
-def _exact(system: System, targets: np.ndarray, noises: Sequence[Noise]) -> list[Outcome]:
-    sigmas = [noise.scale for noise in noises if isinstance(noise, Gaussian)]
+def _exact(
+    system: System, sizes: list[float], targets: np.ndarray, noises: Sequence[Noise]
+) -> list[Outcome]:
     solve = candidate_win_probability if system.own_candidates else win_probability
-    wins = to_numpy(
-        solve(system.queries, system.gallery, targets, sigmas, metric=system.comparison)
-    )
+    wins = to_numpy(solve(system.queries, system.gallery, targets, sizes, metric=system.comparison))
     return [_outcome(noise, wins[j], 0.0, "exact") for j, noise in enumerate(noises)]
 
 

@@ -12,8 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
 
 import numpy as np
 
@@ -27,40 +25,13 @@ from modgap._core.arrays import (
     working_float,
 )
 from modgap.decisions.metric import Metric
-from modgap.decisions.neighbors import first_copies, nearest, nearest_candidates
+from modgap.decisions.neighbors import first_copies
 from modgap.robustness.kinds import RandomNoise
+from modgap.robustness.systems import System
 
-__all__ = ["Sampled", "System", "sample_decisions"]
+__all__ = ["Sampled", "sample_before", "sample_decisions", "stored_on"]
 
 _SCORE_ELEMENTS = 1 << 23
-
-
-@dataclass(frozen=True)
-class System:
-    """Queries and items as they are stored and compared, after a closure's maps.
-
-    `gallery` has shape (n, d), or (m, c, d) where each query has its own candidates.
-    """
-
-    queries: Array
-    gallery: Array
-    comparison: Metric
-
-    @property
-    def own_candidates(self) -> bool:
-        """Whether each query has its own items."""
-        return bool(self.gallery.ndim == 3)
-
-    @cached_property
-    def decisions(self) -> np.ndarray:
-        """The noise-free decisions on the host, shape (m,)."""
-        decided: np.ndarray = self.leaders(1)[:, 0]
-        return decided
-
-    def leaders(self, k: int) -> np.ndarray:
-        """Return the k nearest items of each query on the host, shape (m, k), the nearest first."""
-        search = nearest_candidates if self.own_candidates else nearest
-        return to_numpy(search(self.queries, self.gallery, k=k, metric=self.comparison).indices)
 
 
 @dataclass(frozen=True)
@@ -91,6 +62,7 @@ def sample_decisions(
     targets: Sequence[np.ndarray],
     noises: Sequence[RandomNoise],
     *,
+    sizes: Sequence[Sequence[float]] | None = None,
     draws: int,
     seed: int,
     progress: Callable[[int], None] | None = None,
@@ -105,6 +77,8 @@ def sample_decisions(
         Item indices to count per system; -1 never wins.
     noises : sequence of RandomNoise
         All of one kind and side; they share the draws, so a sweep over sizes has no jitter.
+    sizes : sequence of sequences of float, optional
+        Per system and noise, what the unit draw is multiplied with; by default what the noise says.
     draws : int
     seed : int
     progress : callable, optional
@@ -115,60 +89,161 @@ def sample_decisions(
     Cost per draw: one product (m, n, d) for each group of systems that differ by shifts, and a few
     passes over (block, n) for each system and size. Memory O(block).
     """
-    side = noises[0].side
-    m = systems[0].queries.shape[0]
-    items = systems[0].gallery.shape[-2]
-    wins = [[np.zeros(t.shape) for _ in noises] for t in targets]
-    draw_sums = np.zeros((len(systems), len(noises), draws))
-    bases, groups = _groups(systems, side)
-    copies = [first_copies(system.gallery) if side == "queries" else None for system in systems]
-    for rows in block_slices(
-        m, 1, elements=max(1, _SCORE_ELEMENTS // (items * (2 + len(systems))))
-    ):
-        parts = [_Part.of(system, rows, side) for system in systems]
+    if sizes is None:
+        sizes = [
+            [noise.size_on(stored_on(system, noise)) for noise in noises] for system in systems
+        ]
+    sweep = _Sweep.of(systems, targets, noises[0], sizes, draws)
+    elements = max(1, _SCORE_ELEMENTS // (systems[0].gallery.shape[-2] * (2 + len(systems))))
+    for rows in block_slices(systems[0].queries.shape[0], 1, elements=elements):
+        parts = [_Part.of(system, rows, sweep.side) for system in systems]
         for draw in range(draws):
-            for members in groups:
-                rng = _generator(seed, draw, rows.start if _per_block(systems[0], side) else 0)
-                _one_draw(
-                    systems,
-                    parts,
-                    bases,
-                    members,
-                    noises,
-                    rng,
-                    rows,
-                    copies,
-                    targets,
-                    wins,
-                    draw_sums,
-                    draw,
-                )
+            rng_of = (seed, draw, rows.start if sweep.per_block else 0)
+            for members in sweep.groups:
+                sweep.one_draw(parts, members, rows, draw, np.random.default_rng(rng_of))
             if progress is not None:
                 progress(1)
-    return [
-        [
-            Sampled(wins[i][j] / draws, draw_sums[i, j] / m)
-            if noise.scale > 0
-            else _noise_free(system, targets[i], draws)
-            for j, noise in enumerate(noises)
+    return sweep.results()
+
+
+def sample_before(
+    system: System,
+    targets: np.ndarray,
+    noise: RandomNoise,
+    size: float,
+    *,
+    draws: int,
+    seed: int,
+    progress: Callable[[int], None] | None = None,
+) -> Sampled:
+    """Return how often each target is the decision where noise acts before the gallery's map.
+
+    Every draw goes through the map and is searched anew: a map that takes lengths, or one that stretches,
+    leaves nothing to expand. Systems with rows of one shape see the same draws.
+    """
+    if size == 0 or system.origin is None:
+        return _noise_free(system, targets, draws)
+    wins, means = np.zeros(targets.shape), np.zeros(draws)
+    for draw in range(draws):
+        rng = np.random.default_rng((seed, draw, 0))
+        moved = []
+        for rows, _ in system.origin.parts:
+            e = asarray_like(noise.unit_draw(rng, tuple(rows.shape)), rows, dtype=rows.dtype)
+            moved.append(rows + size * e)
+        found = System(system.queries, system.origin.stored(moved), system.comparison)
+        hits = targets == found.decisions[:, None]
+        wins += hits
+        means[draw] = hits[:, 0].mean()
+        if progress is not None:
+            progress(1)
+    return Sampled(wins / draws, means)
+
+
+def stored_on(system: System, noise: RandomNoise) -> Array:
+    """Return the rows that a noise acts on, which its size may be relative to."""
+    return system.queries if noise.side == "queries" else system.gallery
+
+
+@dataclass(frozen=True, eq=False)
+class _Sweep:
+    """Systems under noise of one law and side in several sizes, and what has been counted so far.
+
+    Attributes
+    ----------
+    shifts, groups
+        See `_groups`.
+    copies : list
+        Per system the first copy of each item, which wins ties under noise on the queries.
+    wins : list of ndarray (sizes, m, k)
+        Per system, draws that each target won.
+    draw_sums : ndarray (systems, sizes, draws)
+        Queries whose first target won.
+    """
+
+    systems: Sequence[System]
+    targets: Sequence[np.ndarray]
+    noise: RandomNoise
+    sizes: Sequence[Sequence[float]]
+    shifts: list[Array]
+    groups: list[list[int]]
+    copies: list[np.ndarray | None]
+    wins: list[np.ndarray]
+    draw_sums: np.ndarray
+
+    @classmethod
+    def of(
+        cls,
+        systems: Sequence[System],
+        targets: Sequence[np.ndarray],
+        noise: RandomNoise,
+        sizes: Sequence[Sequence[float]],
+        draws: int,
+    ) -> _Sweep:
+        shifts, groups = _groups(systems, noise.side)
+        copies = [first_copies(s.gallery) if noise.side == "queries" else None for s in systems]
+        wins = [np.zeros((len(sizes[0]), *t.shape)) for t in targets]
+        draw_sums = np.zeros((len(systems), len(sizes[0]), draws))
+        return cls(systems, targets, noise, sizes, shifts, groups, copies, wins, draw_sums)
+
+    @property
+    def side(self) -> str:
+        return self.noise.side
+
+    @property
+    def per_block(self) -> bool:
+        """Whether the noise belongs to the rows of a block, or to a gallery that all blocks share."""
+        return self.side == "queries" or self.systems[0].own_candidates
+
+    def one_draw(
+        self,
+        parts: list[_Part],
+        members: list[int],
+        rows: slice,
+        draw: int,
+        rng: np.random.Generator,
+    ) -> None:
+        """Count what one draw does to a block of queries, in the systems of one group."""
+        first = parts[members[0]]
+        moving = first.x if self.side == "gallery" else first.y
+        e = asarray_like(self.noise.unit_draw(rng, tuple(moving.shape)), moving, dtype=moving.dtype)
+        shared = _product(first.y, e) if self.side == "gallery" else _product(e, first.x)
+        xp = namespace(moving)
+        noise_squared = xp.sum(e * e, axis=-1)
+        for i in members:
+            same = self.copies[i]
+            for j, size in enumerate(self.sizes[i]):
+                if (
+                    self.side == "queries"
+                ):  # a constant shift of the gallery adds e.shift to all items
+                    scores = parts[i].base + size * shared
+                else:
+                    scores = parts[i].under(size, shared, e, noise_squared, self.shifts[i])
+                decided = to_numpy(xp.argmax(scores, axis=1))
+                if same is not None:
+                    own = np.arange(rows.start, rows.stop) if same.shape[0] > 1 else 0
+                    decided = same[own, decided]
+                hits = self.targets[i][rows] == decided[:, None]
+                self.wins[i][j, rows] += hits
+                self.draw_sums[i, j, draw] += hits[:, 0].sum()
+
+    def results(self) -> list[list[Sampled]]:
+        """Return shares of draws per system and size."""
+        draws = self.draw_sums.shape[2]
+        return [
+            [
+                Sampled(self.wins[i][j] / draws, self.draw_sums[i, j] / self.targets[i].shape[0])
+                if size > 0
+                else _noise_free(system, self.targets[i], draws)
+                for j, size in enumerate(self.sizes[i])
+            ]
+            for i, system in enumerate(self.systems)
         ]
-        for i, system in enumerate(systems)
-    ]
 
 
 def _noise_free(system: System, targets: np.ndarray, draws: int) -> Sampled:
     """Return what noise of size zero does: the search settles ties, which scores alone leave open."""
     hits = targets == system.decisions[:, None]
     return Sampled(hits.astype(np.float64), np.full(draws, hits[:, 0].mean()))
-
-
-def _per_block(system: System, side: str) -> bool:
-    """Whether the noise belongs to the rows of a block, or to a gallery that all blocks share."""
-    return side == "queries" or system.own_candidates
-
-
-def _generator(seed: int, draw: int, block: int) -> np.random.Generator:
-    return np.random.default_rng([seed, draw, block])
 
 
 def _groups(systems: Sequence[System], side: str) -> tuple[list[Array], list[list[int]]]:
@@ -247,6 +322,23 @@ class _Part:
             base = _product(y, x)
         return cls(y, x, base, squared, system.comparison)
 
+    def under(
+        self, size: float, shared: Array, e: Array, noise_squared: Array, shift: Array
+    ) -> Array:
+        """Return scores under noise on the gallery; terms constant over a query's items are left out."""
+        xp = namespace(shared)
+        per_item = xp.matmul(e, shift)
+        if self.comparison.is_distance:
+            per_item = per_item - xp.sum(self.x * e, axis=-1)
+            return self.base + size * (shared + (per_item - 0.5 * size * noise_squared))
+        product = self.base + size * (shared + per_item)
+        if not self.comparison.needs_directions:
+            return product
+        squared = (
+            self.squared + 2 * size * xp.sum(self.x * e, axis=-1) + size * size * noise_squared
+        )
+        return product / xp.sqrt(squared)
+
 
 def _product(y: Array, x: Array) -> Array:
     """Return y.x for all items (n, d), or for each query's own (q, c, d)."""
@@ -254,55 +346,3 @@ def _product(y: Array, x: Array) -> Array:
     if x.ndim == 2:
         return xp.matmul(y, x.T)
     return xp.matmul(x, xp.expand_dims(y, axis=2))[:, :, 0]
-
-
-def _one_draw(
-    systems: Sequence[System],
-    parts: list[_Part],
-    shifts: list[Array],
-    members: list[int],
-    noises: Sequence[RandomNoise],
-    rng: np.random.Generator,
-    rows: slice,
-    copies: list[np.ndarray | None],
-    targets: Sequence[np.ndarray],
-    wins: list[list[np.ndarray]],
-    draw_sums: np.ndarray,
-    draw: int,
-) -> None:
-    first = parts[members[0]]
-    moving = first.x if noises[0].side == "gallery" else first.y
-    e = asarray_like(noises[0].unit_draw(rng, tuple(moving.shape)), moving, dtype=moving.dtype)
-    shared = _product(first.y, e) if noises[0].side == "gallery" else _product(e, first.x)
-    xp = namespace(moving)
-    noise_squared = xp.sum(e * e, axis=-1)
-    for i in members:
-        for j, noise in enumerate(noises):
-            scores = _noisy_scores(parts[i], shared, e, noise_squared, shifts[i], noise)
-            decided = to_numpy(xp.argmax(scores, axis=1))
-            same = copies[i]
-            if same is not None:
-                own = np.arange(rows.start, rows.stop) if same.shape[0] > 1 else 0
-                decided = same[own, decided]
-            hits = targets[i][rows] == decided[:, None]
-            wins[i][j][rows] += hits
-            draw_sums[i, j, draw] += hits[:, 0].sum()
-
-
-def _noisy_scores(
-    part: _Part, shared: Array, e: Array, noise_squared: Array, shift: Array, noise: Any
-) -> Array:
-    """Return scores under noise of one size; terms constant over a query's items are left out."""
-    xp = namespace(shared)
-    s = noise.scale
-    if noise.side == "queries":  # a constant shift of the gallery adds e.shift to all items
-        return part.base + s * shared
-    per_item = xp.matmul(e, shift)
-    if part.comparison.is_distance:
-        per_item = per_item - xp.sum(part.x * e, axis=-1)
-        return part.base + s * (shared + (per_item - 0.5 * s * noise_squared))
-    product = part.base + s * (shared + per_item)
-    if not part.comparison.needs_directions:
-        return product
-    squared = part.squared + 2 * s * xp.sum(part.x * e, axis=-1) + s * s * noise_squared
-    return product / xp.sqrt(squared)

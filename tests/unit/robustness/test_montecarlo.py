@@ -12,7 +12,8 @@ from modgap._core.arrays import to_numpy
 from modgap.decisions.metric import COSINE, EUCLIDEAN, INNER_PRODUCT
 from modgap.robustness import sampling as montecarlo
 from modgap.robustness.noise import Gaussian, Uniform
-from modgap.robustness.sampling import System, sample_decisions
+from modgap.robustness.sampling import sample_decisions
+from modgap.robustness.systems import System
 
 METRICS = (EUCLIDEAN, INNER_PRODUCT, COSINE)
 SIDES = ("gallery", "queries")

@@ -15,7 +15,8 @@ from modgap.errors import ArgumentError, ClosureError, DataError, ShapeError
 from modgap.robustness.integral import win_probability
 from modgap.robustness.noise import Bins, Codec, Gaussian, Sign, Uniform
 from modgap.robustness.outcomes import Outcome, outcomes, stability
-from modgap.robustness.sampling import System, sample_decisions
+from modgap.robustness.sampling import sample_decisions
+from modgap.robustness.systems import System
 
 METRICS = (EUCLIDEAN, INNER_PRODUCT, COSINE)
 M, N, D = 10, 5, 300

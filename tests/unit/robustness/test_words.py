@@ -31,7 +31,8 @@ random = {"side": st.sampled_from(["gallery", "queries"])}
 stored = {"side": st.sampled_from(["gallery", "queries", "both"])}
 turned = {**stored, "rotated": flag, "seed": st.integers(0, 2**63)}
 noises = st.one_of(
-    st.builds(Gaussian, sizes, **random),
+    st.builds(Gaussian, sizes, relative=flag, **random),
+    st.builds(Gaussian, sizes, relative=flag, before=flag),
     st.builds(Uniform, sizes, **random),
     st.builds(Bins, st.integers(2, 2**31), ranges, **turned),
     st.builds(Bits, st.integers(1, 16), ranges, **turned),

@@ -257,7 +257,8 @@ class ZeroShot(Task):
             )
             for i in chosen
         )
-        super().__init__("zero-shot", metric, problems)
+        searches = labels is None and galleries.ndim == 2
+        super().__init__("search" if searches else "zero-shot", metric, problems)
 
 
 class PairedRetrieval(Task):

@@ -17,6 +17,7 @@ __all__ = ["write_report"]
 _TEMPLATE = "report.html.j2"
 _KINDS = {
     "zero-shot": "zero-shot classification",
+    "search": "search without labels",
     "paired-retrieval": "retrieval between pairs",
     "multiple-choice": "multiple choice",
     "mixed-retrieval": "retrieval from a gallery of both modalities",

@@ -37,6 +37,7 @@ POINTS = 600
 _LOOKS, _DRAWS = 200_000_000, (10, 100)
 _TITLES = {
     "zero-shot": "Zero-shot classification",
+    "search": "Search",
     "paired-retrieval": "Retrieval in both directions",
     "multiple-choice": "Multiple choice",
     "mixed-retrieval": "Retrieval from a mixed index",
@@ -183,7 +184,7 @@ class _Words:
 
 def _check_classes(task: Task, classes: Sequence[str] | None) -> None:
     items = int(task.problems[0].gallery.shape[-2])
-    if classes is not None and task.kind == "zero-shot" and len(classes) != items:
+    if classes is not None and task.kind in ("zero-shot", "search") and len(classes) != items:
         raise ArgumentError(
             f"`classes` must name each of the {items} gallery items; got {len(classes)} names"
         )

@@ -44,6 +44,14 @@ class Sample:
             templates=self.templates,
         )
 
+    def search(self, *, metric: str = "cosine") -> ZeroShot:
+        """Return text-to-image search: the 180 texts are the queries, the images the gallery.
+
+        The images span the space, as those of a real index do. What is right is what full precision
+        finds: there are no labels.
+        """
+        return ZeroShot(self.texts.reshape(-1, self.texts.shape[-1]), self.images, metric=metric)
+
 
 def load_sample() -> Sample:
     """Return the sample.

@@ -142,3 +142,19 @@ def test_never_worse_than_nothing_by_its_own_figures(
                 best = max(r["gain"] for r in rows.values() if r["exact"])
                 within = max(0.001, 2 * max(r["gain_stderr"] for r in rows.values()))
                 assert best - chosen["gain"] <= within, (name, advice.text)
+
+
+def test_a_search_in_few_bits_is_told_what_ten_nearest_it_finds() -> None:
+    advice = advise(load_sample().search(), ["sign:lengths", "bits:2:clipped:lengths"])
+    rows = rows_of(advice)
+    assert advice.method == "balanced"
+    before, after = rows["none"]["recall"], rows["balanced"]["recall"]
+    assert after > before + 0.08
+    assert f"the codes find {before:.3f} as it is, {after:.3f} then" in advice.text
+
+
+def test_a_search_has_a_kind_of_its_own() -> None:
+    assert load_sample().search().describe() == {
+        "kind": "search", "queries": 180, "gallery": 1000, "dimension": 128, "metric": "cosine",
+    }  # fmt: skip
+    assert load_sample().task().kind == "zero-shot"

@@ -1,0 +1,133 @@
+"""The candidates of an advice: what each gains over doing nothing, with its error, and which one wins."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from modgap.evaluation.records import NoiseResult, Row, Study
+
+#: A difference counts where it exceeds so many standard errors, and this much.
+ERRORS, LEAST = 2.0, 0.001
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One closer as it was measured: means over the noises that closing can bear on.
+
+    Attributes
+    ----------
+    label, method : str
+    exact : bool
+        Whether it changed no answer here and promises not to.
+    agreement : float
+        Share of noise-free answers that stay.
+    retention, stability : float
+        Under the noises, on average; both are the agreement or 1 where there are none.
+    accuracy : float or None
+        Under the noises; None without labels.
+    recall : float or None
+        Of the exact ten nearest items before closing, under the codes among the noises; None without.
+    gain, gain_stderr : float
+        What it adds to the judged figure of doing nothing, and the standard error of that over
+        queries and draws.
+    """
+
+    label: str
+    method: str
+    exact: bool
+    agreement: float
+    retention: float
+    stability: float
+    accuracy: float | None
+    recall: float | None
+    gain: float
+    gain_stderr: float
+
+
+def summaries(study: Study, judge: str, names: tuple[str, ...]) -> list[Candidate]:
+    """Return one candidate per label, over all problems; "none" is the first."""
+    labels = [name for name in dict.fromkeys(row.label for row in study.rows) if name in names]
+    groups = {label: [row for row in study.rows if row.label == label] for label in labels}
+    base = groups["none"]
+    found = []
+    for rows in groups.values():
+        steps = [
+            _judged(row, judge) - _judged(none, judge) for row, none in zip(rows, base, strict=True)
+        ]
+        gains = np.concatenate(steps)
+        sampling = [_sampling_error(row) for row in (*rows, *base)] if rows is not base else [0.0]
+        spread = float(gains.std(ddof=1) / np.sqrt(gains.size)) if gains.size > 1 else 0.0
+        accuracies = [_mean(row, "noisy_accuracy", row.clean_accuracy) for row in rows]
+        found.append(
+            Candidate(
+                label=rows[0].label,
+                method=rows[0].method,
+                exact=all(row.exact for row in rows),
+                agreement=float(np.mean([row.agreement for row in rows])),
+                retention=float(np.mean([_mean(row, "retention", row.agreement) for row in rows])),
+                stability=float(np.mean([_mean(row, "stability", 1.0) for row in rows])),
+                accuracy=None if None in accuracies else float(np.mean(accuracies)),  # type: ignore[arg-type]
+                recall=_recall(rows),
+                gain=float(gains.mean()),
+                gain_stderr=float(
+                    np.hypot(spread, np.sqrt(np.sum(np.square(sampling))) / len(rows))
+                ),
+            )
+        )
+    return found
+
+
+def _bearing(row: Row) -> list[NoiseResult]:
+    """Return the results that closing can bear on."""
+    return [result for result in row.results if result.side != "queries"]
+
+
+def _judged(row: Row, judge: str) -> np.ndarray:
+    """Return the figure that decides, per query: its mean over the noises."""
+    if judge == "accuracy":
+        parts = [result.outcome.accuracy for result in _bearing(row)] or [row.right]
+    else:
+        parts = [result.outcome.retention for result in _bearing(row)] or [
+            row.decisions == row.before
+        ]
+    mean: np.ndarray = np.mean([np.asarray(part, dtype=np.float64) for part in parts], axis=0)
+    return mean
+
+
+def _sampling_error(row: Row) -> float:
+    """Return the standard error of the row's mean that drawing the noise leaves."""
+    errors = [result.stderr or 0.0 for result in _bearing(row)]
+    return float(np.sqrt(np.sum(np.square(errors))) / len(errors)) if errors else 0.0
+
+
+def _mean(row: Row, name: str, without: float | None) -> float | None:
+    values = [getattr(result, name) for result in _bearing(row)]
+    if not values:
+        return without
+    return None if None in values else float(np.mean(values))
+
+
+def _recall(rows: list[Row]) -> float | None:
+    """Return the mean recall of ten under codes; of one where there are no more items to lose."""
+    found = [result.recall for row in rows for result in _bearing(row) if result.recall]
+    return float(np.mean([recall.get("10", recall["1"]) for recall in found])) if found else None
+
+
+def choose(candidates: list[Candidate]) -> Candidate:
+    """Return the simplest candidate that the best one does not beat beyond its error.
+
+    Doing nothing comes first; whatever is chosen instead beats it beyond the error of the difference.
+    """
+    none = candidates[0]
+    better = [c for c in candidates if _beats(c, none)]
+    if not better:
+        return none
+    best = max(better, key=lambda c: c.gain)
+    slack = max(LEAST, best.gain_stderr)
+    return next(c for c in better if best.gain - c.gain <= slack)
+
+
+def _beats(candidate: Candidate, none: Candidate) -> bool:
+    return candidate.gain > max(LEAST, ERRORS * candidate.gain_stderr)

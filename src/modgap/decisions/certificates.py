@@ -12,12 +12,12 @@ from modgap._core.arrays import (
     block_slices,
     gather_rows,
     namespace,
+    normalize_rows,
     row_norms,
 )
 from modgap._core.checks import check_choice, check_clouds
 from modgap.decisions.metric import Metric, as_metric
 from modgap.decisions.neighbors import first_copies, nearest
-from modgap.errors import ArgumentError
 
 __all__ = ["certified_radius"]
 
@@ -32,7 +32,10 @@ def certified_radius(
     """Return the largest r such that no perturbation of norm <= r changes a decision, shape (m,).
 
     Gallery: every item may move by r, each its own way. Euclidean: (d_2 - d_1) / 2; inner product:
-    (s_1 - s_2) / (2 |y|). Queries: the distance to the nearest plane between the decision and another
+    (s_1 - s_2) / (2 |y|); cosine: the r that turns the decision, of length a, and another item, of length
+    b, together by the difference D of their angles to the query, asin(r/a) + asin(r/b) = D, so
+    r = a b sin D / |a + b exp(iD)|, and the shorter length where that turns neither far enough;
+    for unit rows sin(D / 2). Queries: the distance to the nearest plane between the decision and another
     item. Ties give 0; a gallery of one item gives infinity, and so do queries where all items are
     equal, since the first of equal items wins wherever the query lies.
 
@@ -41,19 +44,16 @@ def certified_radius(
     queries : array (m, d), floating
     gallery : array (n, d), floating
     metric : {"cosine", "ip", "euclidean"}
-        Cosine is certified for queries only: the regions of a query are those of unit items.
     side : {"gallery", "queries"}
 
     Raises
     ------
-    ArgumentError
-        Cosine with side="gallery".
-    DataError, ShapeError
-        The clouds do not fit.
+    ArgumentError, DataError, ShapeError
+        Unknown options; the clouds do not fit.
 
     Notes
     -----
-    Cost: m n d; twice that for side="queries". Deterministic, no sampling.
+    Cost: m n d; twice that for cosine and for side="queries". Deterministic, no sampling.
 
     Examples
     --------
@@ -70,10 +70,7 @@ def certified_radius(
     if side == "queries":
         return _query_radius(queries, gallery, metric)
     if metric.needs_directions:
-        raise ArgumentError(
-            "`side` gallery has no certificate under cosine; normalise the rows and use "
-            'metric="euclidean", which takes the same decisions'
-        )
+        return _turned_radius(queries, gallery)
     scores = nearest(queries, gallery, k=2, metric=metric).scores
     margin = xp.abs(scores[:, 1] - scores[:, 0]) / 2
     if metric.is_distance:
@@ -81,6 +78,37 @@ def certified_radius(
     norms = row_norms(as_float64(queries))
     safe = xp.where(norms > 0, norms, xp.ones_like(norms))
     return xp.where(norms > 0, margin / safe, xp.zeros_like(norms))
+
+
+def _turned_radius(queries: Array, gallery: Array) -> Array:
+    """Radius under cosine of items, blockwise over queries: every item is a rival, its length counts."""
+    xp = namespace(queries)
+    decided = nearest(queries, gallery).indices[:, 0]
+    items = as_float64(gallery)
+    lengths = row_norms(items)
+    unit = items / xp.expand_dims(lengths, axis=1)
+    every = xp.expand_dims(asarray_like(np.arange(items.shape[0]), decided), axis=0)
+    found = []
+    for rows in block_slices(queries.shape[0], items.shape[0]):
+        y, column = normalize_rows(as_float64(queries[rows, :])), decided[rows]
+        cosines = xp.clip(xp.matmul(y, unit.T), min=-1.0, max=1.0)
+        own = xp.expand_dims(xp.take_along_axis(cosines, column[:, None], axis=1)[:, 0], axis=1)
+        a, b = xp.expand_dims(xp.take(lengths, column), axis=1), xp.expand_dims(lengths, axis=0)
+        turn = xp.acos(cosines) - xp.acos(own)
+        along = xp.cos(turn)
+        far = (a + b * along <= 0) | (
+            b + a * along <= 0
+        )  # one would have to turn beyond a right angle
+        size = xp.sqrt(xp.where(far, a * a, a * a + b * b + 2 * a * b * along))
+        shorter = xp.minimum(a + 0 * b, b + 0 * a)
+        radius = xp.where(far, shorter, a * b * xp.sin(turn) / size)
+        # Cosines this close may be equal ones, differently rounded: no radius is safe but 0.
+        radius = xp.where(own - cosines <= 1e-14, xp.zeros_like(radius), radius)
+        radius = xp.where(
+            xp.expand_dims(column, axis=1) == every, xp.full_like(radius, xp.inf), radius
+        )
+        found.append(xp.min(radius, axis=1))
+    return xp.concat(found)
 
 
 def _query_radius(queries: Array, gallery: Array, metric: Metric) -> Array:

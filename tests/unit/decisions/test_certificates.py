@@ -33,6 +33,19 @@ def decisions(queries, items, metric):
     return (items * queries[:, None]).sum(axis=2).argmax(axis=1)
 
 
+def turned(x, y, size, *, away):
+    """The item after the step of that size that turns it furthest towards the unit query, or away."""
+    length = np.linalg.norm(x)
+    side = x - (x @ y) * y
+    side = side / np.linalg.norm(side)
+    angle = np.arctan2(np.linalg.norm(x - (x @ y) * y), x @ y)
+    if size >= length:
+        return 1e-9 * (-y if away else y)  # through the origin, any way it likes
+    step = np.arcsin(size / length)
+    angle = min(angle + step, np.pi) if away else max(angle - step, 0.0)
+    return np.cos(angle) * y + np.sin(angle) * side
+
+
 @pytest.fixture
 def small(rng):
     return rng.normal(size=(60, 4)), rng.normal(size=(7, 4))
@@ -82,15 +95,43 @@ class TestGalleryCertificate:
     def test_ties_have_none(self, small):
         queries, gallery = small
         twice = np.concatenate([gallery, gallery])
-        for metric in ("euclidean", "ip"):
+        for metric in METRICS:
             np.testing.assert_array_equal(certified_radius(queries, twice, metric=metric), 0)
         nothing = certified_radius(np.zeros((1, 4)), gallery, metric="ip")
         np.testing.assert_array_equal(nothing, 0)
 
-    def test_cosine_names_the_way_out(self, small):
-        message = 'no certificate under cosine; normalise the rows and use metric="euclidean"'
-        with pytest.raises(ArgumentError, match=message):
-            certified_radius(*small, metric="cosine")
+    def test_cosines_change_just_above_it_and_nowhere_below(self, small, rng):
+        queries, gallery = small
+        gallery = gallery * np.geomspace(0.05, 3, len(gallery))[:, None]
+        radius = certified_radius(queries, gallery)
+        before = decisions(queries, gallery, "cosine")
+        reached = np.zeros(len(queries), dtype=bool)
+        for i, y in enumerate(unit(queries)):
+            assert 0 < radius[i] <= np.linalg.norm(gallery, axis=1).max()
+            for size in (radius[i] * (1 - 1e-9), radius[i] * (1 + 1e-9)):
+                moved = np.array(
+                    [turned(x, y, size, away=j == before[i]) for j, x in enumerate(gallery)]
+                )
+                # Both turned as far as they go: each rival alone, since all others may stay.
+                for j in set(range(len(gallery))) - {before[i]}:
+                    two = np.array([moved[before[i]], moved[j]])
+                    scores = unit(two) @ y
+                    if size < radius[i]:
+                        assert scores[0] > scores[1]
+                    else:
+                        reached[i] |= scores[1] >= scores[0]
+        assert reached.all()
+        for _ in range(200):
+            step = unit(rng.normal(size=(len(queries), *gallery.shape)))
+            moved = gallery + step * radius[:, None, None] * (1 - 1e-9)
+            np.testing.assert_array_equal(decisions(queries, moved, "cosine"), before)
+
+    def test_for_unit_rows_it_is_the_sine_of_half_the_angle_between(self, small):
+        queries, gallery = unit(small[0]), unit(small[1])
+        angles = np.sort(np.arccos(queries @ gallery.T), axis=1)
+        found = certified_radius(queries, gallery, metric="cosine")
+        expected = np.sin((angles[:, 1] - angles[:, 0]) / 2)
+        np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-13)
 
 
 class TestQueryCertificate:
@@ -166,7 +207,7 @@ class TestQueryCertificate:
 class TestCertificates:
     @quick
     @pytest.mark.parametrize("side", ["gallery", "queries"])
-    @pytest.mark.parametrize("metric", ["euclidean", "ip"])
+    @pytest.mark.parametrize("metric", METRICS)
     def test_on_every_library(self, metric, side, to_xp, small):
         y, x = (to_xp(cloud) for cloud in small)
         found = certified_radius(y, x, metric=metric, side=side)
@@ -179,6 +220,7 @@ class TestCertificates:
         y, x = (to_other_device(cloud) for cloud in small)
         assert certified_radius(y, x, side=side, metric="euclidean").device == y.device
         assert certified_radius(y, x[:1, :], side=side, metric="euclidean").device == y.device
+        assert certified_radius(y, x, side=side).device == y.device
 
     @pytest.mark.parametrize("side", ["gallery", "queries"])
     def test_one_item_cannot_be_overtaken(self, side, small):

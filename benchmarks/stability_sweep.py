@@ -23,7 +23,7 @@ from modgap import closers
 from modgap.robustness import tables
 from modgap.robustness.binning import REACH
 from modgap.robustness.integral import win_probability
-from modgap.robustness.outcomes import System, decide
+from modgap.robustness.sampling import System
 
 SIGMAS = (0.005, 0.022, 0.040)
 DRAWS = 100
@@ -39,7 +39,7 @@ def run(*, quick: bool, rounds: int | None = None) -> dict[str, Any]:
     rows, details = [], {}
     for metric in ("ip", "euclidean"):
         systems = [_closed(queries, gallery, metric, alpha) for alpha in alphas]
-        before = [decide(systems[0])] * len(systems)
+        before = [systems[0].decisions] * len(systems)
         seconds = in_turns(
             rounds or (1 if quick else 3),
             loop=lambda s=systems, b=before, k=metric: _one_draw_per_cell(s, b, k),
@@ -109,11 +109,11 @@ def _largest_error(
             continue
         y, x = systems[i].queries[part], systems[i].gallery
         system = System(y, x, metric)
-        found = _exact([system], [decide(system)])[0]
+        found = _exact([system], [system.decisions])[0]
         for j, sigma in enumerate(SIGMAS):
             truth = [
                 quadrature(query, x.astype(np.float64), target, sigma)
-                for query, target in zip(y.astype(np.float64), decide(system), strict=True)
+                for query, target in zip(y.astype(np.float64), system.decisions, strict=True)
             ]
             worst = max(worst, float(np.abs(found[j] - truth).max()))
     return worst

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import math
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,10 @@ from pathlib import Path
 import pytest
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-SUBJECTS = ("stability_sweep", "moments", "apply", "neighbors", "streaming", "startup")
+SPEED = ("stability_sweep", "moments", "apply", "neighbors", "streaming", "startup")
+QUALITY = ("codes", "graphs")
+SUBJECTS = SPEED + QUALITY
+PAGE = BENCHMARKS.parent / "docs" / "guide" / "indexing.md"
 KEYS = {
     "subject", "about", "date", "commit", "quick", "seed", "machine", "load_average", "versions",
     "ratios", "setting", "rows", "details",
@@ -95,7 +99,7 @@ class TestTable:
         text = readme.read_text()
         assert text.startswith("above\n")
         assert text.endswith("\nbelow\n")
-        rows = sum(len(json.loads(path.read_text())["rows"]) for path in results.glob("*.json"))
+        rows = sum(len(json.loads((results / f"{s}.json").read_text())["rows"]) for s in SPEED)
         assert text.count("\n|") == rows + 2
         assert script("table.py", "--check", *options).returncode == 0
         assert script("table.py", *options).returncode == 0
@@ -116,3 +120,22 @@ class TestTable:
         done = script("table.py", "--results", tmp_path, "--readme", readme)
         assert done.returncode == 1
         assert "run.py" in done.stderr
+
+
+class TestPage:
+    """Tables of quality: in the guide, from the committed results."""
+
+    def test_the_committed_page_says_what_the_results_say(self):
+        done = script("pages.py", "--check")
+        assert done.returncode == 0, done.stderr
+
+    def test_a_figure_changed_by_hand_is_found_and_put_right(self, tmp_path):
+        page = tmp_path / "indexing.md"
+        text = PAGE.read_text(encoding="utf-8")
+        cell = re.search(r"\*\*\.\d{3}\*\*", text)
+        page.write_text(text.replace(cell.group(), "**.999**", 1), encoding="utf-8")
+        stale = script("pages.py", "--check", "--page", page)
+        assert stale.returncode == 1
+        assert "out of date" in stale.stderr
+        assert script("pages.py", "--page", page).returncode == 0
+        assert page.read_text(encoding="utf-8") == text

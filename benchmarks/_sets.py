@@ -1,0 +1,127 @@
+"""Real sets, unseen queries and recall with its error: what benchmarks of quality share.
+
+Figures here are no times, so they need no turns: they depend on the data, the seed and the package alone.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from _harness import HERE, SEED, clouds
+
+from modgap.robustness.noise import parse
+
+#: Galleries of images, searched with texts; rows of unit length. The data's README says what they are.
+NAMES = ("photos_clip_vitb32", "coco_clip_vitb16")
+DEPTH = 10
+#: Codes by bits a coordinate, in the notation of `modgap.robustness.parse`: every choice there is.
+_PLACES = ("", ":dimension", ":rotated", ":dimension:rotated")
+FULL_RANGES = {
+    "1 bit": ("sign", "sign:lengths", "sign:rotated", "sign:rotated:lengths"),
+    "2 bits": tuple(f"bits:2{place}{kept}" for place in _PLACES for kept in ("", ":lengths")),
+    "4 bits": tuple(f"bits:4{place}{kept}" for place in _PLACES for kept in ("", ":lengths")),
+}
+CLIPPED = {
+    name: tuple(
+        f"bits:{bits}{place}:clipped{kept}" for place in _PLACES for kept in ("", ":lengths")
+    )
+    for bits, name in ((1, "1 bit"), (2, "2 bits"), (4, "4 bits"))
+}
+
+
+def sets(*, quick: bool) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Return images and texts by the set's name; made ones, tiny, where it is only to be seen to run."""
+    if quick:
+        images, texts, _ = clouds(400, 40, 32)
+        return {"made": (images, texts)}
+    return {name: (load(name, "images"), load(name, "texts")) for name in NAMES}
+
+
+def load(name: str, array: str) -> np.ndarray:
+    """Return an array of the real data, which lies beside the checkout or where a variable says."""
+    folder = os.environ.get("MODGAP_TEST_DATA", str(HERE.parents[1] / "shared" / "data"))
+    rows = np.load(os.path.join(folder, name, f"{array}.npy"))
+    rows = rows.astype(np.float32)  # unit length only to the precision that they were stored in
+    return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True))
+
+
+def halves(rows: np.ndarray, seed: int = SEED) -> tuple[np.ndarray, np.ndarray]:
+    """Return two disjoint halves at random: to fit to, and to search with."""
+    order = np.random.default_rng(seed).permutation(len(rows))
+    return rows[order[: len(rows) // 2]], rows[order[len(rows) // 2 :]]
+
+
+def nearest_of(queries: np.ndarray, items: np.ndarray, k: int = DEPTH) -> np.ndarray:
+    """Return the k items of largest inner product, (m, k), in no order."""
+    return _top(queries @ items.T, k)
+
+
+def truth_of(queries: np.ndarray, items: np.ndarray, k: int = DEPTH) -> np.ndarray:
+    """Return the k nearest by cosine, computed in float64: what every recall here is counted against."""
+    sides = (rows.astype(np.float64) for rows in (queries, items))
+    return nearest_of(*(rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in sides), k)
+
+
+def share_found(truth: np.ndarray, found: np.ndarray) -> np.ndarray:
+    """Return, for each query, the share of the true nearest that was found, (m,)."""
+    same = truth[:, :, None] == found[:, None, :]
+    return np.asarray(same.any(axis=2).mean(axis=1))
+
+
+def under_codes(
+    words: Iterable[str], truth: np.ndarray, queries: np.ndarray, items: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Return the shares found in items stored by each code; queries stay as they are.
+
+    What is read back of a code without a number a row is also given the row's length, which for rows of
+    unit length is the comparison by cosine and takes no space.
+    """
+    own = np.linalg.norm(items, axis=1)
+    found = {}
+    for word in words:
+        stored = parse(word).apply(items)
+        scores = queries @ stored.T
+        found[word] = share_found(truth, _top(scores))
+        if word.startswith("bits:") and not word.endswith(":lengths"):
+            kept = np.maximum(np.linalg.norm(stored, axis=1), 1e-30)
+            found[f"{word}, its length put back"] = share_found(truth, _top(scores * (own / kept)))
+    return found
+
+
+def _top(scores: np.ndarray, k: int = DEPTH) -> np.ndarray:
+    return np.argpartition(-scores, k - 1, axis=1)[:, :k]
+
+
+def best(shares: dict[str, np.ndarray]) -> str:
+    """Return the form with the largest mean; every map has the same choice of forms."""
+    return max(shares, key=lambda form: shares[form].mean())
+
+
+def figure(shares: np.ndarray, **over: np.ndarray) -> dict[str, Any]:
+    """Return a mean over queries with its standard error, and paired differences to others."""
+    found: dict[str, Any] = {"recall": float(shares.mean()), "stderr": stderr(shares)}
+    for name, other in over.items():
+        gain = shares - other
+        found[f"over_{name}"] = {"difference": float(gain.mean()), "stderr": stderr(gain)}
+    return found
+
+
+def stderr(values: np.ndarray) -> float:
+    """Return the standard error of a mean over queries."""
+    return float(values.std(ddof=1) / np.sqrt(len(values)))
+
+
+def setting(data: dict[str, tuple[np.ndarray, np.ndarray]]) -> dict[str, Any]:
+    """Return the sizes of the sets and how queries are split."""
+    return {
+        "sets": {
+            name: {"gallery": len(images), "queries": len(texts), "d": images.shape[1]}
+            for name, (images, texts) in data.items()
+        },
+        "queries": "texts; one half at random to fit to, the other searches and is all that is counted",
+        "truth": f"the {DEPTH} nearest by cosine in float64",
+        "stderr": "over queries; of differences query by query",
+    }

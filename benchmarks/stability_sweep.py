@@ -23,7 +23,7 @@ from modgap import closers
 from modgap.robustness import tables
 from modgap.robustness.binning import REACH
 from modgap.robustness.integral import win_probability
-from modgap.robustness.sampling import System
+from modgap.robustness.systems import System
 
 SIGMAS = (0.005, 0.022, 0.040)
 DRAWS = 100

@@ -8,7 +8,8 @@ __all__ = ["listed", "said", "share"]
 
 _SIDES = {"gallery": "the stored items", "queries": "the queries", "both": "both sides"}
 _FLAGS = {"rotated": "rotated", "lengths": "lengths kept", "dimension": "a range per dimension",
-          "clipped": "range clipped", "global": "one range"}  # fmt: skip
+          "clipped": "range clipped", "global": "one range",
+          "before": "ahead of the closure's map"}  # fmt: skip
 
 
 def share(value: float) -> str:
@@ -41,7 +42,7 @@ def said(label: str) -> str:
     else:
         text, rest = ("1-bit" if name == "sign" else name) + " storage", settings
     if "relative" in rest:
-        text += " times the stored rows' size"
+        text += " times the stored rows' spread"
         rest = [setting for setting in rest if setting != "relative"]
     if rest:
         text += f" ({', '.join(_FLAGS.get(setting, setting) for setting in rest)})"

@@ -273,7 +273,8 @@ def test_settings_reproduce_the_noises() -> None:
     ("label", "words"),
     [
         ("gaussian:0.022", "Gaussian noise of 0.022"),
-        ("gaussian:0.3:relative", "Gaussian noise of 0.3 times the stored rows' size"),
+        ("gaussian:0.3:relative", "Gaussian noise of 0.3 times the stored rows' spread"),
+        ("gaussian:0.04:before", "Gaussian noise of 0.04 (ahead of the closure's map)"),
         ("gaussian:0.1@queries", "Gaussian noise of 0.1 on the queries"),
         ("bins:16:dimension@both", "16-level storage (a range per dimension) on both sides"),
         ("sign:rotated:lengths", "1-bit storage (rotated, lengths kept)"),

@@ -115,9 +115,9 @@ def near_clouds(rng, d, n, sigma):
 
 @pytest.mark.usefixtures("way")
 class TestEuclidean:
-    @pytest.mark.parametrize(("d", "n"), [(2, 30), (8, 2), (64, 30), (1024, 2)])
+    @pytest.mark.parametrize(("d", "n"), [(2, 30), (64, 30), (1024, 2)])
     def test_a_sweep_agrees_with_scipy(self, d, n):
-        levels = [0.005, 0.04, 0.5]
+        levels = [0.005, 0.5]
         for place, sigma in enumerate(levels):
             rng = np.random.default_rng([d, n, place])
             query, items = near_clouds(rng, d, n, sigma)
@@ -170,13 +170,13 @@ class TestEuclidean:
     def test_each_query_has_a_distance_of_its_own(self, rng):
         # One call whose leaders spread over many panels: on the item to far away.
         d, sigma = 16, 0.1
-        gallery = rng.normal(size=(4, d)) * 0.2
-        queries = rng.normal(size=(5, d)) * np.geomspace(0.01, 5, 5)[:, None]
-        every = np.tile(np.arange(4), (5, 1))
+        gallery = rng.normal(size=(3, d)) * 0.2
+        queries = rng.normal(size=(4, d)) * np.geomspace(0.01, 5, 4)[:, None]
+        every = np.tile(np.arange(3), (4, 1))
         found = win_probability(queries, gallery, every, [sigma], metric="euclidean")[0]
         for y, row in zip(queries, found, strict=True):
             distances = np.linalg.norm(gallery - y, axis=1)
-            expected = euclidean_oracle(distances, range(4), d, sigma)
+            expected = euclidean_oracle(distances, range(3), d, sigma)
             np.testing.assert_allclose(row, expected, atol=CLOSE)
 
     @pytest.mark.parametrize("d", [2, 24, 1024])

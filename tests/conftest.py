@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import os
+
+# Before NumPy is loaded, and inherited by workers and child processes: the products here are small, and
+# two workers with two spinning threads each on two cores take several times as long.
+for _name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")
+
 import importlib
 import importlib.util
 import json
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path

@@ -11,7 +11,7 @@ import numpy as np
 from modgap._core.arrays import Array, Float, namespace, to_numpy
 from modgap._core.checks import check_clouds, check_count
 from modgap.closers.closure import Closure
-from modgap.decisions.metric import as_metric
+from modgap.decisions.metric import COSINE, as_metric
 from modgap.errors import CodeError
 from modgap.robustness.coded import leaders_under
 from modgap.robustness.integral import candidate_win_probability, win_probability
@@ -66,7 +66,7 @@ def stability(
     gallery: Float[Array, "n d"],
     noise: Noise,
     *,
-    metric: str = "cosine",
+    metric: str | None = None,
     closure: Closure | None = None,
     labels: np.ndarray | None = None,
     draws: int = 100,
@@ -82,8 +82,8 @@ def stability(
     queries : array (m, d), floating
     gallery : array (n, d), floating
     noise : Noise
-    metric : {"cosine", "ip", "euclidean"}
-        Must be the one that the closure was fitted for.
+    metric : {"cosine", "ip", "euclidean"}, optional
+        By default the one that the closure was fitted for, which it must be; cosine without one.
     closure : Closure, optional
     labels : array (m,), integers, optional
         The right gallery row of each query, for the noisy accuracy.
@@ -106,6 +106,8 @@ def stability(
     """
     from modgap._core.checks import check_indices
 
+    if metric is None:
+        metric = COSINE if closure is None else closure.metric
     metric = as_metric(metric)
     check_count(draws, "draws")
     check_count(seed, "seed", low=0)

@@ -293,3 +293,13 @@ class TestErrors:
     def test_options(self, options, error, message, clouds):
         with pytest.raises(error, match=re.escape(message)):
             stability(*clouds, Gaussian(0.1), **options)
+
+
+def test_the_metric_is_that_of_the_closure(rng):
+    queries, gallery = rng.normal(size=(5, 6)), rng.normal(size=(4, 6))
+    closure = closers.fit("affine", queries, gallery, metric="euclidean")
+    found = stability(queries, gallery, Gaussian(0.3), closure=closure)
+    named = stability(queries, gallery, Gaussian(0.3), closure=closure, metric="euclidean")
+    np.testing.assert_array_equal(found.stability, named.stability)
+    with pytest.raises(ClosureError, match="fitted for"):
+        stability(queries, gallery, Gaussian(0.3), closure=closure, metric="ip")

@@ -1,7 +1,7 @@
-"""Render the results on quality as the tables of the guide.
+"""Render the results on quality as the tables of the pages that speak of them.
 
 python benchmarks/pages.py            write them between their markers
-python benchmarks/pages.py --check    fail if the page says something else
+python benchmarks/pages.py --check    fail if a page says something else
 """
 
 from __future__ import annotations
@@ -85,21 +85,157 @@ def graphs(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-PARTS: dict[str, Callable[[dict[str, Any]], str]] = {"codes": codes, "graphs": graphs}
+def peers(result: dict[str, Any]) -> str:
+    """Return a table a set: peers by bytes, on bare, recentred and balanced rows; the best bold."""
+    parts = []
+    for name, found in result["details"]["lines"].items():
+        head = [SETS.get(name, name), "bytes", "`none`", "`recenter`", "`balanced`", "time to fit"]
+        lines = [_line(head), _line(["---"] * len(head))]
+        for group in dict.fromkeys(line["group"] for line in found):
+            own = [line for line in found if line["group"] == group]
+            top = max(line["recall"] for line in own)
+            for peer in dict.fromkeys(line["peer"] for line in own):
+                lines.append(_peer_line([line for line in own if line["peer"] == peer], top))
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts)
+
+
+def _peer_line(found: list[dict[str, Any]], top: float) -> str:
+    """Return one peer's line; what moves both sides stands as if on bare rows."""
+    cells = {}
+    for line in found:
+        share = _share(line["recall"])
+        column = "none" if "centred" in line["rows"] else line["rows"]
+        cells[column] = f"**{share}**" if line["recall"] == top else share
+    size = found[0]["bytes"]
+    beside = max(line["bytes"]["beside"] for line in found)
+    slowest = max(
+        line["fit_over_balanced"] for line in found if line["rows"] != "balanced" or len(found) == 1
+    )
+    return _line(
+        [
+            f"{found[0]['peer']}",
+            f"{size['code']:.0f}" + (f" + {beside}" if beside else ""),
+            *(cells.get(label, "") for label in ("none", "recenter", "balanced")),
+            "" if slowest < 0.005 else f"{slowest:.2g}x" if slowest < 10 else f"{slowest:.0f}x",
+        ]
+    )
+
+
+def fitting(result: dict[str, Any]) -> str:
+    """Return three tables: how many queries, wrong queries, queries of two kinds."""
+    details = result["details"]
+    lines = [_line(["fitted to", *(SETS.get(name, name) for name in details["counts"])])]
+    lines.append(_line(["---"] * (len(details["counts"]) + 1)))
+    rival = [_share(details["rival"][name]["recall"]) for name in details["counts"]]
+    lines.append(_line(["the best without", *rival]))
+    labels: dict[str, dict[str, str]] = {}
+    for name, found in details["counts"].items():
+        for line in found:
+            label = (
+                f"{line['queries']} {line['fitted_to']}" if line["queries"] else line["fitted_to"]
+            )
+            cell = f"{_share(line['recall'])} ± {_share(line['stderr'])}"
+            labels.setdefault(label, {})[name] = cell
+    order = sorted(labels, key=lambda label: int(label.split()[0]) if label[0].isdigit() else 0)
+    lines += [
+        _line([label, *(labels[label].get(name, "") for name in details["counts"])])
+        for label in order
+    ]
+    wrong = [
+        _line(["fitted to", "searched", "recall", "over the best without"]),
+        _line(["---"] * 4),
+    ]
+    for where, found in details["wrong"].items():
+        wrong += [_wrong_line(line, where) for line in found]
+    kinds = [
+        _line(["fitted to", "searched", "recall", "over the best without"]),
+        _line(["---"] * 4),
+    ]
+    for name, found in details["kinds"].items():
+        kinds += [
+            _wrong_line(line, f"{SETS.get(name, name)}, with {line['searched_with']}")
+            for line in found
+        ]
+    return "\n\n".join("\n".join(table) for table in (lines, wrong, kinds))
+
+
+def _wrong_line(line: dict[str, Any], where: str) -> str:
+    return _line([line["fitted_to"], where, _share(line["recall"]), _gain(**line["over_rival"])])
+
+
+def better_maps(result: dict[str, Any]) -> str:
+    """Return what other maps find and flip, beside `balanced`."""
+    parts = []
+    for name, found in result["details"]["maps"].items():
+        head = [
+            SETS.get(name, name),
+            "flips, fitted queries",
+            "flips, unseen",
+            "1 bit",
+            "over `balanced`",
+        ]
+        lines = [_line(head), _line(["---"] * len(head))]
+        lines += [
+            _line(
+                [
+                    line["map"],
+                    f"{line['flips_fit']:.2f}",
+                    f"{line['flips_unseen']:.2f}",
+                    _share(line["recall"]),
+                    _gain(**line["over_balanced"]) if line["map"] != "balanced" else "",
+                ]
+            )
+            for line in found
+        ]
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts)
+
+
+def front(result: dict[str, Any]) -> str:
+    """Return what the front page shows of codes: the photos, the best of all forms."""
+    columns = result["details"]["table"]["photos_clip_vitb32"]
+    shown = [["1 bit", "1 bit, clipped"], ["2 bits", "2 bits, clipped"], ["4 bits", "4 bits, clipped"],
+             ["a quarter of the dimensions"]]  # fmt: skip
+    lines = [
+        _line(
+            ["recall@10 of the exact ten nearest", "1 bit", "2 bits", "4 bits", "128 of 512 dims"]
+        ),
+        _line(["---"] * 5),
+    ]
+    for label in ("none", "recenter", "balanced"):
+        strong = "**" if label == "balanced" else ""
+        cells = [max(columns[c][label]["recall"] for c in forms) for forms in shown]
+        lines.append(_line([label, *(f"{strong}{_share(cell)}{strong}" for cell in cells)]))
+    return "\n".join(lines)
+
+
+#: For each page, what stands between which markers: the part, and the subject that it is made from.
+PAGES: dict[str, dict[str, tuple[Callable[[dict[str, Any]], str], str]]] = {
+    "docs/guide/indexing.md": {
+        "codes": (codes, "codes"),
+        "graphs": (graphs, "graphs"),
+    },
+    "README.md": {"front": (front, "codes")},
+}
 
 
 def main(argv: list[str] | None = None) -> int:
     options = _parser().parse_args(argv)
-    text = wanted = options.page.read_text(encoding="utf-8")
-    for result in table.load(options.results, tuple(PARTS)):
-        name = result["subject"]
-        wanted = table.between_markers(wanted, PARTS[name](result), name)
-    if options.check:
+    stale = []
+    for name, parts in PAGES.items():
+        page = options.root / name
+        text = wanted = page.read_text(encoding="utf-8")
+        for marker, (part, subject) in parts.items():
+            (result,) = table.load(options.results, (subject,))
+            wanted = table.between_markers(wanted, part(result), marker)
         if text != wanted:
-            print("the guide's tables are out of date: python benchmarks/pages.py", file=sys.stderr)
-        return int(text != wanted)
-    options.page.write_text(wanted, encoding="utf-8")
-    return 0
+            stale.append(name)
+            if not options.check:
+                page.write_text(wanted, encoding="utf-8")
+    if options.check and stale:
+        print(f"out of date: {', '.join(stale)}: python benchmarks/pages.py", file=sys.stderr)
+    return int(options.check and bool(stale))
 
 
 def _line(cells: list[str]) -> str:
@@ -119,12 +255,10 @@ def _gain(difference: float, stderr: float) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description="Render the results as the guide's tables.")
+    parser = argparse.ArgumentParser(description="Render the results as tables of the pages.")
     parser.add_argument("--check", action="store_true", help="write nothing; fail on a difference")
     parser.add_argument("--results", type=Path, default=table.HERE / "results")
-    parser.add_argument(
-        "--page", type=Path, default=table.HERE.parent / "docs" / "guide" / "indexing.md"
-    )
+    parser.add_argument("--root", type=Path, default=table.HERE.parent, help="where the pages are")
     return parser
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import _harness
 
 SPEED = ("stability_sweep", "moments", "apply", "neighbors", "streaming", "startup")
-QUALITY = ("codes", "peers", "graphs", "fitting", "better_maps")
+QUALITY = ("codes", "peers", "graphs", "fitting", "better_maps", "bits")
 SUBJECTS = SPEED + QUALITY
 RESULTS = _harness.HERE / "results"
 

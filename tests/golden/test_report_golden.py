@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
+import numpy as np
 import pytest
 
 import modgap
@@ -22,8 +24,8 @@ def test_keys(found: dict[str, Any]) -> None:
         "closer", "problems", "templates", "skipped", "settings",
     }  # fmt: skip
     assert set(found["problems"][0]) == {
-        "name", "sides", "queries", "items", "rank", "free_share", "gap", "clouds", "noises", "moves",
-        "flips", "fragile", "certificate", "closers", "sweep",
+        "name", "sides", "queries", "items", "rank", "free_share", "gap", "bits", "clouds", "noises",
+        "moves", "flips", "fragile", "certificate", "closers", "sweep",
     }  # fmt: skip
 
 
@@ -42,6 +44,20 @@ def test_gap(found: dict[str, Any]) -> None:
     assert figures["centroid_gap"] == pytest.approx(0.4582, abs=5e-5)
     assert figures["centroid_cosine"] == pytest.approx(0.8490, abs=5e-5)
     assert figures["free_share"] == pytest.approx(0.9906, abs=5e-5)
+
+
+def test_bits(found: dict[str, Any]) -> None:
+    bits = found["problems"][0]["bits"]
+    sample = modgap.load_sample()
+    images, texts = sample.images.astype(float), sample.texts[0].astype(float)
+    x, y = (rows / (rows**2).sum(axis=1, keepdims=True) ** 0.5 for rows in (texts, images))
+    means = math.log2(1 / (1 - (x.mean(axis=0) ** 2).sum())) / 2  # rows of length 1
+    assert bits["means"] == pytest.approx(means, rel=1e-6)
+    c, s = np.cov(x.T, bias=True), y.T @ y / len(y)
+    fidelity = np.sqrt(np.maximum(np.linalg.eigvals(c @ s).real, 0)).sum()
+    assert bits["cost"] == pytest.approx(-math.log2(fidelity), rel=1e-5)
+    assert 0 < bits["cost"] - bits["reached"] < 0.05
+    assert bits["sentence"].startswith(f"The gap costs {bits['reached']:.2f} ± ")
 
 
 def test_closers(found: dict[str, Any]) -> None:

@@ -6,10 +6,11 @@ import re
 from itertools import count
 from typing import Any
 
-from modgap.charts import theme
+from modgap.charts import bits, theme
 from modgap.report.words import said
 
 __all__ = [
+    "bits_panels",
     "cloud_panels",
     "fresh_ids",
     "moves_chart",
@@ -204,6 +205,12 @@ def template_chart(templates: dict[str, Any], label: str) -> str:
         )
         .properties(width=_WIDTH - 80, height=alt.Step(20))
     )
+
+
+def bits_panels(found: dict[str, Any]) -> dict[str, str]:
+    """Return what the scores are made of, and what codes do to them."""
+    return {"spectrum": _svg(bits.spectrum_chart(found, width=_WIDTH)),
+            "codes": _svg(bits.codes_chart(found, width=_WIDTH))}  # fmt: skip
 
 
 def _svg(chart: Any) -> str:

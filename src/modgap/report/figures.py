@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 
 from modgap.evaluation._stage import Ground
+from modgap.measures.bits import gap_in_bits
+from modgap.measures.shape import defined
 
-__all__ = ["free_share", "gap_figures"]
+__all__ = ["bits", "free_share", "gap_figures"]
 
 
 def free_share(ground: Ground) -> float | None:
@@ -21,6 +23,23 @@ def free_share(ground: Ground) -> float | None:
         return 0.0 if length else None
     basis = stats.axes.axes[:, : stats.axes.rank]
     return float(np.linalg.norm(stats.gap - basis @ (basis.T @ stats.gap))) / length
+
+
+def bits(ground: Ground) -> dict[str, Any] | None:
+    """Return the gap in bits by the task's metric, and the sentence that it comes to.
+
+    None where it has none, as where each query has candidates of its own.
+    """
+    problem, measured = ground.problem, ground.measured
+    if problem.gallery.ndim != 2:
+        return None
+    if ground.metric.needs_directions:  # by cosine the measured gap has the moments already
+        found = None if measured is None else measured.bits
+    else:
+        found = defined(
+            lambda: gap_in_bits(problem.queries, problem.gallery_rows, metric=ground.metric)
+        )
+    return None if found is None else {"sentence": found.sentence, **found.to_dict()}
 
 
 def gap_figures(ground: Ground) -> list[dict[str, Any]]:

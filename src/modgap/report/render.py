@@ -90,6 +90,7 @@ def _view(problem: Mapping[str, Any], closer: Mapping[str, Any]) -> dict[str, An
         "noises": charts.noise_chart(problem["noises"], f"closed ({closed})"),
         "moves": charts.moves_chart(problem["moves"]),
         "sweep": sweep and charts.sweep_chart(sweep),
+        "bits": problem["bits"] and charts.bits_panels(problem["bits"]),
     }
 
 

@@ -19,7 +19,7 @@ from modgap.evaluation.advice import ITEMS, QUERIES, Advice, Survey, advise_on, 
 from modgap.evaluation.records import Row, Study
 from modgap.evaluation.tasks import Task
 from modgap.report.answers import Answers, certificate
-from modgap.report.figures import free_share, gap_figures
+from modgap.report.figures import bits, free_share, gap_figures
 from modgap.report.pictures import clouds
 from modgap.report.templates import reworded
 from modgap.report.verdict import due, verdict, when_not
@@ -275,6 +275,7 @@ def _problem(
         "rank": ground.statistics.axes.rank,
         "free_share": free_share(ground),
         "gap": gap_figures(ground),
+        "bits": bits(ground),
         "clouds": clouds(ground.statistics, closed.closure, most=max_points, seed=seed),
         "noises": _noises(none, bare, closed),
         "moves": answers.moves(),

@@ -13,6 +13,7 @@ import pytest
 
 import modgap
 from modgap._core.extras import require as real_require
+from modgap.charts.bits import codes_chart
 from modgap.decisions import certified_radius
 from modgap.errors import ArgumentError, FormatError, MissingExtraError
 from modgap.evaluation._stage import Ground
@@ -171,7 +172,7 @@ def test_a_large_gallery_is_sampled_and_said_so(monkeypatch: pytest.MonkeyPatch)
 def test_gallery_and_queries_are_decomposed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """One decomposition per cloud, whatever stands on the page; templates are clouds of their own.
 
-    `balanced` decomposes products of both, and is left out.
+    `balanced` decomposes products of both, and is left out; so do the bits, within the items' span.
     """
     monkeypatch.setattr("modgap.evaluation.advice._FEW", 10**6)
     calls: list[tuple[int, ...]] = []
@@ -184,7 +185,8 @@ def test_gallery_and_queries_are_decomposed_once(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(np.linalg, "eigh", counted)
     summarize(tasks()["no labels"], noises=(Gaussian(0.05),), draws=2)
     # gallery, queries, and the root of a product in the Fréchet distance
-    assert len(calls) <= 4, calls
+    assert calls.count((12, 12)) <= 4, calls
+    assert len(calls) <= 4 + 2 * 4, calls
 
 
 def test_closing_brings_the_clouds_together(sample_summary: dict[str, Any]) -> None:
@@ -203,6 +205,37 @@ def test_both_panels_say_which_cloud_is_which(sample_summary: dict[str, Any]) ->
     for panel in panels:
         words = set(re.findall(r"<text[^>]*>([^<]*)</text>", panel["svg"]))
         assert {"image (queries)", "text (items)"} <= words
+
+
+def test_the_bits_are_those_of_the_task_s_metric_and_stand_on_the_page(tmp_path: Path) -> None:
+    pytest.importorskip("vl_convert", reason="the extra `report` is not installed")
+    made = tasks()
+    for kind in ("zero-shot", "ip", "euclidean"):
+        task = made[kind]
+        found = summarize(task, title=kind, **SMALL)
+        bits = found["problems"][0]["bits"]
+        problem = task.problems[0]
+        expected = modgap.gap_in_bits(
+            problem.queries, problem.gallery, metric=task.metric, sample=1000
+        )
+        assert (bits["metric"], bits["sentence"]) == (task.metric, expected.sentence)
+        assert bits["cost"] == pytest.approx(expected.cost, rel=1e-9)
+        text = write_report(found, tmp_path / "r.html").read_text(encoding="utf-8")
+        assert expected.sentence in text
+        assert f"<b>{max(expected.reached, 0):.2f} bits</b>" in text
+        for title in ("direction, the strongest first", "bits a coordinate"):
+            assert f">{title}</text>" in text
+    assert summarize(made["choice"], **SMALL)["problems"][0]["bits"] is None
+    assert summarize(made["equal rows"], **SMALL)["problems"][0]["bits"] is None
+
+
+def test_the_least_noise_stays_out_of_the_picture_where_it_is_decades_below() -> None:
+    pytest.importorskip("altair", reason="the extra `report` is not installed")
+    codes = [{"bits": b, "now": 2.0**-b, "balanced": 0.5 * 2.0**-b} for b in range(1, 9)]
+    for least, lines in ((1e-9, 2), (1e-3, 3)):
+        chart = codes_chart({"codes": [{**code, "least": least} for code in codes]}).to_dict()
+        (rows,) = (part["data"]["values"] for part in (chart, *chart["layer"]) if "data" in part)
+        assert len({row["line"] for row in rows}) == lines
 
 
 def test_fragile_queries_are_named_and_certified(sample_summary: dict[str, Any]) -> None:

@@ -160,7 +160,8 @@ def _judged(line: list[str], code: int, printed: str, said: str) -> list[str]:
         found.append(f"unclean: errors of code {code}: {lines[:2]}")
     if code and printed:
         found.append(f"unclean: stdout of code {code}: {printed[:60]!r}")
-    if not code and "--json" in line and not {"-h", "--help", "--version"} & set(line):
+    asked = [word for word, before in zip(line, ["", *line], strict=False) if before != "--out"]
+    if not code and "--json" in asked and not {"-h", "--help", "--version"} & set(line):
         try:
             json.loads(printed, parse_constant=float.fromhex)
         except ValueError:
@@ -263,7 +264,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cases", type=int, default=3000)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--family", help="only cases of this family")
+    parser.add_argument("--family", action="append", help="only cases of this family; repeatable")
     parser.add_argument("--only", type=int, help="one case by its number, in this process")
     parser.add_argument("--work", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -274,7 +275,8 @@ def main() -> int:
     if arguments.only is not None:
         print(cases[arguments.only], *run_case(cases[arguments.only], arguments.seed), sep="\n")
         return 0
-    numbers = [i for i, c in enumerate(cases) if arguments.family in (None, c.family)]
+    families = [case.family for case in cases] if arguments.family is None else arguments.family
+    numbers = [i for i, case in enumerate(cases) if case.family in families]
     started, wrong = time.monotonic(), collections.Counter()
     for done, (i, found) in enumerate(supervise(arguments, numbers), 1):
         for problem in found:

@@ -32,6 +32,9 @@ KINDS = (
     "old-pt",
 )
 QUICK = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+#: The kind of file is drawn too, so there are more examples.
+MANY = settings(QUICK, max_examples=4 * settings().max_examples)
+kinds = st.sampled_from(KINDS)
 
 
 def _save_table(path, kind):
@@ -113,27 +116,22 @@ def test_the_sound_files_are_sound(tmp_path, name):
         np.testing.assert_array_equal(array, CLOUD)
 
 
-@pytest.mark.parametrize(
-    "name", ["x-npy", "x-npz", "x-safetensors", "x-parquet", "x-arrow", "x-pt"]
-)
-@QUICK
-@given(content=st.binary(max_size=300))
+@MANY
+@given(name=kinds, content=st.binary(max_size=300))
 def test_random_bytes(tmp_path, name, content):
     outcome(tmp_path, name, content)
 
 
-@pytest.mark.parametrize("name", KINDS)
-@QUICK
-@given(content=st.binary(max_size=120), data=st.data())
+@MANY
+@given(name=kinds, content=st.binary(max_size=120), data=st.data())
 def test_random_bytes_after_a_sound_beginning(tmp_path, name, content, data):
     sound = valid(name)
     cut = data.draw(st.integers(0, min(200, len(sound))))
     outcome(tmp_path, name, sound[:cut] + content)
 
 
-@pytest.mark.parametrize("name", KINDS)
-@QUICK
-@given(data=st.data())
+@MANY
+@given(name=kinds, data=st.data())
 def test_truncations(tmp_path, name, data):
     sound = valid(name)
     cut = data.draw(st.integers(0, len(sound) - 1))
@@ -143,9 +141,8 @@ def test_truncations(tmp_path, name, data):
         np.testing.assert_array_equal(array, CLOUD)  # only padding at the end was lost
 
 
-@pytest.mark.parametrize("name", KINDS)
-@QUICK
-@given(data=st.data())
+@MANY
+@given(name=kinds, data=st.data())
 def test_bit_flips(tmp_path, name, data):
     content = bytearray(valid(name))
     places = st.integers(0, 8 * len(content) - 1)
@@ -154,9 +151,8 @@ def test_bit_flips(tmp_path, name, data):
     outcome(tmp_path, name, bytes(content))
 
 
-@pytest.mark.parametrize("name", KINDS)
-@QUICK
-@given(data=st.data())
+@MANY
+@given(name=kinds, data=st.data())
 def test_bytes_put_in_and_taken_out(tmp_path, name, data):
     content = valid(name)
     start = data.draw(st.integers(0, len(content)))
@@ -164,9 +160,11 @@ def test_bytes_put_in_and_taken_out(tmp_path, name, data):
     outcome(tmp_path, name, content[:start] + data.draw(st.binary(max_size=40)) + content[stop:])
 
 
-@pytest.mark.parametrize("suffix", ["txt", "csv", "json"])
-@QUICK
-@given(content=st.one_of(st.binary(max_size=80), st.text(max_size=80).map(str.encode)))
+@MANY
+@given(
+    suffix=st.sampled_from(["txt", "csv", "json"]),
+    content=st.one_of(st.binary(max_size=80), st.text(max_size=80).map(str.encode)),
+)
 def test_text_files(tmp_path, suffix, content):
     path = tmp_path / f"x.{suffix}"
     path.write_bytes(content)

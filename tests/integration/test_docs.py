@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from modgap import load_sample
+from modgap.cli import main
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(
@@ -48,17 +47,13 @@ def test_python_blocks_run(page: Path, workplace: Path, capsys: pytest.CaptureFi
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "sh")], ids=str)
-def test_modgap_commands_run(page: Path, workplace: Path) -> None:
+def test_modgap_commands_run(
+    page: Path, workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     lines = "\n".join(blocks(page, "sh")).replace("\\\n", " ").splitlines()
     commands = [shlex.split(line) for line in lines if line.startswith("modgap ")]
     for command in commands:
-        done = subprocess.run(
-            [sys.executable, "-m", "modgap.cli", *command[1:]],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, f"{shlex.join(command)}\n{done.stderr}"
+        assert main(command[1:]) == 0, f"{shlex.join(command)}\n{capsys.readouterr().err}"
 
 
 def test_links_between_pages_lead_somewhere() -> None:

@@ -161,6 +161,7 @@ def survey(
     *,
     closers: Iterable[str] = (),
     answers: str = "same",
+    folds: int = FOLDS,
     draws: int = 100,
     seed: int = 0,
     progress: Callable[[int], None] | None = None,
@@ -171,6 +172,8 @@ def survey(
     ----------
     closers : sequence of str
         To be measured too, and not to be recommended.
+    folds : int
+        As `evaluate` takes it.
     task, noises, answers, draws, seed
         As `advise` takes them.
     progress : callable, optional
@@ -190,7 +193,7 @@ def survey(
         noises=read_noises(noises),
         n_components=None,
         paraphrase=False,
-        folds=FOLDS,
+        folds=check_count(folds, "folds", low=2),
         draws=check_count(draws, "draws"),
         seed=check_count(seed, "seed", low=0),
         progress=progress,

@@ -40,9 +40,15 @@ def clouds(stats: Statistics, closure: Closure, *, most: int, seed: int) -> dict
     return {
         "before": _points(before, origins[0], axes),
         "after": _points(after, origins[1], axes),
+        "stretch": _size(after[0]) / _size(before[0]) if _size(before[0]) > 0 else 1.0,
         "shown": dict(zip(_NAMES, (len(cloud) for cloud in before), strict=True)),
         "of": {"queries": stats.query_count, "gallery": stats.gallery.count},
     }
+
+
+def _size(cloud: np.ndarray) -> float:
+    """Return the root mean square distance of the points to their mean."""
+    return float(np.sqrt(cloud.var(axis=0).sum()))
 
 
 def _draw(cloud: Array | None, rng: np.random.Generator, most: int) -> Any:

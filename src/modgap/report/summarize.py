@@ -34,7 +34,9 @@ ALPHAS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25)
 NOISES: tuple[Noise, ...] = (Gaussian(0.022), Gaussian(0.04), Bins(16))
 POINTS = 600
 #: Pairs of a query and an item that the draws of sampled noise may look at in all.
-_LOOKS, _DRAWS = 200_000_000, (10, 100)
+_LOOKS, _DRAWS = 40_000_000, (10, 100)
+#: Halves: each part costs draws of its own.
+_FOLDS = 2
 _TITLES = {
     "zero-shot": "Zero-shot classification",
     "search": "Search",
@@ -172,13 +174,13 @@ class _Words:
     classes: Sequence[str] | None
 
     def of_problem(self, name: str) -> str:
-        """Return the name of a problem in the user's words: queries -> gallery."""
+        """Return the name of a problem in the user's words."""
         known = dict(zip(("queries", "gallery"), self.names, strict=True))
-        return " -> ".join(known.get(word, word) for word in name.split(" -> "))
+        return " → ".join(known.get(word, word) for word in name.split(" -> "))
 
     def sides(self, name: str) -> tuple[str, str]:
         """Return what the queries and the items of a problem are called."""
-        left, arrow, right = self.of_problem(name).partition(" -> ")
+        left, arrow, right = self.of_problem(name).partition(" → ")
         return (left, right) if arrow else self.names
 
 
@@ -208,7 +210,9 @@ def _survey(
     """Measure all closers at once; where one cannot be fitted, the others without it."""
 
     def measured(closers: Sequence[str]) -> Survey:
-        return survey(task, noises, closers=closers, draws=draws, seed=seed, progress=progress)
+        return survey(
+            task, noises, closers=closers, folds=_FOLDS, draws=draws, seed=seed, progress=progress
+        )
 
     try:
         return measured(methods), []

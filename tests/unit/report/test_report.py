@@ -263,7 +263,7 @@ def test_a_certificate_is_that_of_the_library() -> None:
 def test_directions_of_a_pair_are_called_by_their_names() -> None:
     pairs = modgap.PairedRetrieval(*clouds(20, 20), names=("queries", "gallery"))
     found = summarize(pairs, names=("image", "text"), **SMALL)
-    assert [p["name"] for p in found["problems"]] == ["image -> text", "text -> image"]
+    assert [p["name"] for p in found["problems"]] == ["image → text", "text → image"]
     assert found["problems"][1]["sides"] == {"queries": "text", "gallery": "image"}
 
 

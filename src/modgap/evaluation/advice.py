@@ -24,6 +24,8 @@ __all__ = ["Advice", "Candidate", "Survey", "advise", "advise_on", "survey"]
 ANSWERS = ("same", "may-change")
 #: Rows of each side that candidates are measured on; more are drawn at random, and it is said.
 QUERIES, ITEMS = 2000, 20_000
+#: Pairs of the two that are measured; where items are many, fewer queries are drawn.
+PAIRS = 10_000_000
 
 #: Fewer queries say too little of their second moments for `balanced`.
 _FEW = 10
@@ -125,8 +127,8 @@ def advise(
     Parameters
     ----------
     task : Task
-        Of a zero-shot task with several caption templates the first one counts. Beyond 2,000 queries
-        or 20,000 items a random sample is measured, and the text says so.
+        Of a zero-shot task with several caption templates the first one counts. Beyond 2,000 queries,
+        20,000 items or 10 million pairs of them a random sample is measured, and the text says so.
     noises : one or several of str or Noise
         What the embeddings will meet. Noise on the queries is left out of the judgement: no closer
         that keeps answers can help against it.
@@ -149,10 +151,17 @@ def advise(
     check_choice(answers, "answers", ANSWERS)
     asked = read_noises(noises)
     bearing = [noise for noise in asked if noise.side != "queries"]
-    drawn = task.first().sampled(queries=QUERIES, items=ITEMS, seed=seed)
+    drawn = sample(task, seed)
     if asked and not bearing and not _is_free(drawn, answers):
         return _queries_only(drawn, asked)
     return advise_on(survey(task, bearing, answers=answers, draws=draws, seed=seed), asked)
+
+
+def sample(task: Task, seed: int) -> Task:
+    """Return what of a task is measured: all of it, or a random sample of a size that takes minutes."""
+    first = task.first()
+    items = min(first.describe()["gallery"], ITEMS)
+    return first.sampled(queries=min(QUERIES, max(1, PAIRS // items)), items=ITEMS, seed=seed)
 
 
 def survey(
@@ -184,7 +193,7 @@ def survey(
     ArgumentError, DataError, ShapeError
         Options out of range.
     """
-    drawn = task.first().sampled(queries=QUERIES, items=ITEMS, seed=seed)
+    drawn = sample(task, seed)
     free = _is_free(drawn, answers)
     names = _candidates(drawn, free)
     plan = Plan(

@@ -15,8 +15,9 @@ from modgap._core.json import plain, stamp
 from modgap.closers import METHODS
 from modgap.errors import ArgumentError, ClosureWarning, ModgapError
 from modgap.evaluation._stage import Ground
-from modgap.evaluation.advice import ITEMS, QUERIES, Advice, Survey, advise_on, survey
+from modgap.evaluation.advice import Advice, Survey, advise_on, sample, survey
 from modgap.evaluation.records import Row, Study
+from modgap.evaluation.study import FOLDS
 from modgap.evaluation.tasks import Task
 from modgap.report.answers import Answers, certificate
 from modgap.report.figures import bits, free_share, gap_figures
@@ -34,9 +35,10 @@ ALPHAS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25)
 NOISES: tuple[Noise, ...] = (Gaussian(0.022), Gaussian(0.04), Bins(16))
 POINTS = 600
 #: Pairs of a query and an item that the draws of sampled noise may look at in all.
-_LOOKS, _DRAWS = 40_000_000, (10, 100)
-#: Halves: each part costs draws of its own.
-_FOLDS = 2
+_LOOKS, _DRAWS = 40_000_000, (5, 100)
+#: Parts of the queries that are judged by closers fitted to the rest: few where pairs are many, since
+#: each part costs draws of its own.
+_FOLDS = (2, FOLDS)
 _TITLES = {
     "zero-shot": "Zero-shot classification",
     "search": "Search",
@@ -72,7 +74,7 @@ def summarize(
     ----------
     task : Task
         With several caption templates the first one is reported in full, and the others under
-        "templates". Of more than 2,000 queries or 20,000 items a random sample is measured.
+        "templates". Of large tasks a random sample is measured, as `advise` does.
     title : str, optional
         Headline of the page; what kind of task it is by default.
     names : pair of str
@@ -86,7 +88,8 @@ def summarize(
         Shares of the gap that the sweep of the advice's closer closes.
     noises : sequence of Noise
     draws : int, optional
-        For sampled noise; by default 100, and fewer, at least 10, where the task is large.
+        For sampled noise; by default 100, and fewer, at least 5, where the task is large. There closers
+        that can change answers are judged in two folds instead of five; `settings` says both.
     seed : int
         For sampled noise, samples of rows, folds, and the points of the pictures.
     max_points : int
@@ -113,10 +116,11 @@ def summarize(
     check_count(max_points, "max_points", low=2)
     _check_classes(task, classes)
     step = progress or (lambda done: None)
-    draws = _draws_for(task) if draws is None else draws
+    usual, folds = _effort_for(task)
+    draws = usual if draws is None else draws
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ClosureWarning)  # they stand in the rows
-        found, skipped = _survey(task, methods, noises, draws, seed, progress)
+        found, skipped = _survey(task, methods, noises, draws, folds, seed, progress)
         step(1)
         advice = advise_on(found)
         closer = _closer(advice, found.study)
@@ -192,11 +196,12 @@ def _check_classes(task: Task, classes: Sequence[str] | None) -> None:
         )
 
 
-def _draws_for(task: Task) -> int:
-    """Return the usual number of draws, fewer where each of them looks at many pairs."""
-    counts = task.first().sampled(queries=QUERIES, items=ITEMS, seed=0).describe()
+def _effort_for(task: Task) -> tuple[int, int]:
+    """Return the usual numbers of draws and folds, fewer where each draw looks at many pairs."""
+    counts = sample(task, seed=0).describe()
     low, high = _DRAWS
-    return int(np.clip(_LOOKS // (counts["queries"] * counts["gallery"]), low, high))
+    affordable = _LOOKS // (counts["queries"] * counts["gallery"])
+    return int(np.clip(affordable, low, high)), _FOLDS[affordable >= high]
 
 
 def _survey(
@@ -204,6 +209,7 @@ def _survey(
     methods: Sequence[str],
     noises: Sequence[Noise],
     draws: int,
+    folds: int,
     seed: int,
     progress: Progress | None,
 ) -> tuple[Survey, list[dict[str, str]]]:
@@ -211,7 +217,7 @@ def _survey(
 
     def measured(closers: Sequence[str]) -> Survey:
         return survey(
-            task, noises, closers=closers, folds=_FOLDS, draws=draws, seed=seed, progress=progress
+            task, noises, closers=closers, folds=folds, draws=draws, seed=seed, progress=progress
         )
 
     try:

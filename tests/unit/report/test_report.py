@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
 import warnings
@@ -162,11 +163,14 @@ def test_closers_that_change_answers_are_held_out_and_their_spread_is_said() -> 
 def test_a_large_gallery_is_sampled_and_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("modgap.evaluation.advice.QUERIES", 15)
     monkeypatch.setattr("modgap.evaluation.advice.ITEMS", 9)
+    summarizing = importlib.import_module("modgap.report.summarize")
+    monkeypatch.setattr(summarizing, "_LOOKS", 500)  # less than a hundred times 135 pairs
     y, x = clouds(40, 30)
     found = summarize(modgap.ZeroShot(y, x, np.arange(40) % 5), **SMALL)
     assert found["task"]["sampled"]
     assert (found["task"]["queries"], found["task"]["gallery"]) == (15, 9)
     assert found["task"]["of"] == {"queries": 40, "gallery": 30}
+    assert found["settings"]["folds"] == 2
 
 
 def test_gallery_and_queries_are_decomposed_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -210,12 +210,31 @@ def front(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def bits(result: dict[str, Any]) -> str:
+    """Return what the gap costs, predicted and measured, a line a set."""
+    lost = [f"{100 * share:.0f} % lost" for share in result["setting"]["lost"]]
+    head = ["set", "predicted", *lost, "64 levels, one range", "predicted, a range per dimension",
+            "64 levels, a range per dimension"]  # fmt: skip
+    lines = [_line(head), _line(["---"] * len(head))]
+    for one in result["details"]["sets"]:
+        figures = [
+            *one["measured"]["balanced"],
+            one["codes"]["global"],
+            one["range_per_dimension"]["reached"],
+            one["codes"]["dimension"],
+        ]
+        predicted = f"**{one['predicted']['reached']:.2f}**"
+        lines.append(_line([one["set"], predicted, *(f"{figure:.2f}" for figure in figures)]))
+    return "\n".join(lines)
+
+
 #: For each page, what stands between which markers: the part, and the subject that it is made from.
 PAGES: dict[str, dict[str, tuple[Callable[[dict[str, Any]], str], str]]] = {
     "docs/guide/indexing.md": {
         "codes": (codes, "codes"),
         "graphs": (graphs, "graphs"),
     },
+    "docs/guide/measuring.md": {"bits": (bits, "bits")},
     "README.md": {"front": (front, "codes")},
 }
 

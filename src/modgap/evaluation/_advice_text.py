@@ -6,6 +6,12 @@ from modgap.evaluation._candidates import LEAST, Candidate
 from modgap.evaluation.tasks import Task
 from modgap.robustness.noise import Noise
 
+_WORDS = {
+    "accuracy": "accuracy",
+    "recall": "recall of the exact ten nearest",
+    "retention": "share of answers that survive",
+}
+
 
 def text_of(
     task: Task,
@@ -17,7 +23,7 @@ def text_of(
     free: bool,
 ) -> str:
     none = candidates[0]
-    words = "accuracy" if judge == "accuracy" else "share of answers that survive"
+    words = _WORDS[judge]
     under = " under noise" if any(noise.side != "queries" for noise in noises) else ""
     if chosen is none:
         best = max(candidates[1:], key=lambda c: c.gain, default=none)
@@ -40,7 +46,7 @@ def text_of(
         text = (
             f"Use {chosen.label}. The {words}{under} goes from {_figure(none, judge):.3f} to "
             f"{_figure(chosen, judge):.3f} (+{chosen.gain:.3f}, standard error "
-            f"{chosen.gain_stderr:.3f}). {keeps}{_recalled(none, chosen)}"
+            f"{chosen.gain_stderr:.3f}). {keeps}{_recalled(none, chosen, judge)}"
             f"{_split(candidates, chosen, judge)}"
         )
     if free:
@@ -58,10 +64,14 @@ def text_of(
     return text
 
 
-def _recalled(none: Candidate, chosen: Candidate) -> str:
-    """Say what a search for ten finds of them, where there are codes."""
+def _recalled(none: Candidate, chosen: Candidate, judge: str) -> str:
+    """Say what a search for ten finds of them, where there are codes; or whether the first is found."""
     if none.recall is None or chosen.recall is None:
         return ""
+    if judge == "recall":
+        return (
+            f" The nearest survives in {none.retention:.3f} as it is, {chosen.retention:.3f} then."
+        )
     return (
         f" Of the exact ten nearest items the codes find {none.recall:.3f} as it is, {chosen.recall:.3f} "
         "then."
@@ -81,5 +91,5 @@ def _split(candidates: list[Candidate], chosen: Candidate, judge: str) -> str:
 
 
 def _figure(candidate: Candidate, judge: str) -> float:
-    value = candidate.accuracy if judge == "accuracy" else candidate.retention
-    return float("nan") if value is None else value
+    value = getattr(candidate, judge)
+    return float("nan") if value is None else float(value)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from modgap.evaluation.records import NoiseResult, Row, Study
+from modgap.evaluation.tasks import Task
 
 #: A difference counts where it exceeds so many standard errors, and this much.
 ERRORS, LEAST = 2.0, 0.001
@@ -44,6 +46,21 @@ class Candidate:
     recall: float | None
     gain: float
     gain_stderr: float
+
+
+def judged_by(study: Study, task: Task, *, free: bool) -> str:
+    """Return which figure decides: "accuracy", "recall" or "retention".
+
+    Right answers count where answers may change and are known. An index in codes is judged by what it
+    finds of the ten nearest, of which it is asked for several, and which says ten times as much.
+    """
+    first = study.rows[0]
+    if free and first.right is not None:
+        return "accuracy"
+    recalls = [result.recall for result in _bearing(first)]
+    listed = task.kind == "search" or task.problems[0].ranks
+    found = bool(recalls) and all(recall and "10" in recall for recall in recalls)
+    return "recall" if listed and found else "retention"
 
 
 def summaries(study: Study, judge: str, names: tuple[str, ...]) -> list[Candidate]:
@@ -86,12 +103,14 @@ def _bearing(row: Row) -> list[NoiseResult]:
 
 def _judged(row: Row, judge: str) -> np.ndarray:
     """Return the figure that decides, per query: its mean over the noises."""
-    if judge == "accuracy":
-        parts = [result.outcome.accuracy for result in _bearing(row)] or [row.right]
-    else:
-        parts = [result.outcome.retention for result in _bearing(row)] or [
-            row.decisions == row.before
-        ]
+    bearing = _bearing(row)
+    parts: list[Any] = [row.decisions == row.before]
+    if judge == "recall":
+        parts = [(result.outcome.recall or {})["10"] for result in bearing]
+    elif judge == "accuracy":
+        parts = [result.outcome.accuracy for result in bearing] or [row.right]
+    elif bearing:
+        parts = [result.outcome.retention for result in bearing]
     mean: np.ndarray = np.mean([np.asarray(part, dtype=np.float64) for part in parts], axis=0)
     return mean
 

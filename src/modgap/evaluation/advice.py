@@ -12,7 +12,7 @@ from modgap._core.json import plain, stamp
 from modgap.closers import METHODS
 from modgap.errors import ClosureWarning
 from modgap.evaluation._advice_text import text_of
-from modgap.evaluation._candidates import Candidate, choose, summaries
+from modgap.evaluation._candidates import Candidate, choose, judged_by, summaries
 from modgap.evaluation._stage import Plan
 from modgap.evaluation.records import Study
 from modgap.evaluation.study import FOLDS, Evaluator, read_noises
@@ -119,7 +119,8 @@ def advise(
 
     Every sensible candidate is evaluated on the task under the noises, doing nothing and comparing
     in another way among them. With `answers="same"` only closers that keep every answer here can be
-    recommended, judged by the share of answers that survive the noise. With "may-change", and in a
+    recommended, judged by the share of answers that survive the noise, a search in codes by the recall of
+    the exact ten nearest. With "may-change", and in a
     mixed gallery, whose answers the gap spoils, all closers are candidates, each judged on queries
     that it was not fitted to: by accuracy under noise where there are labels, else by retention.
     Where nothing beats doing nothing by more than its error, that is the advice.
@@ -230,7 +231,7 @@ def advise_on(found: Survey, asked: tuple[Noise, ...] | None = None) -> Advice:
     asked = tuple(noise for noise in asked if noise.side == "queries" or noise in found.noises)
     if asked and all(noise.side == "queries" for noise in asked) and not free:
         return _queries_only(drawn, asked)
-    judge = "accuracy" if free and study.rows[0].right is not None else "retention"
+    judge = judged_by(study, drawn, free=free)
     candidates = summaries(study, judge, found.candidates)
     allowed = [c for c in candidates if free or c.exact or c.method == "none"]
     chosen = choose(allowed)

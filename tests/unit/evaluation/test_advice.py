@@ -152,7 +152,13 @@ def test_a_search_in_few_bits_is_told_what_ten_nearest_it_finds() -> None:
     assert advice.method == "balanced"
     before, after = rows["none"]["recall"], rows["balanced"]["recall"]
     assert after > before + 0.08
-    assert f"the codes find {before:.3f} as it is, {after:.3f} then" in advice.text
+    assert advice.evidence["judged_by"] == "recall"
+    assert (
+        f"The recall of the exact ten nearest under noise goes from {before:.3f} to {after:.3f}"
+        in advice.text
+    )
+    labelled = advise(load_sample().task(), "sign:lengths")
+    assert labelled.evidence["judged_by"] == "retention"
 
 
 def test_a_search_has_a_kind_of_its_own() -> None:

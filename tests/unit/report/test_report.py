@@ -224,11 +224,11 @@ def test_the_bits_are_those_of_the_task_s_metric_and_stand_on_the_page(tmp_path:
         )
         assert (bits["metric"], bits["sentence"]) == (task.metric, expected.sentence)
         assert bits["cost"] == pytest.approx(expected.cost, rel=1e-9)
-        text = write_report(found, tmp_path / "r.html").read_text(encoding="utf-8")
-        assert expected.sentence in text
-        assert f"<b>{max(expected.reached, 0):.2f} bits</b>" in text
-        for title in ("direction, the strongest first", "bits a coordinate"):
-            assert f">{title}</text>" in text
+    text = write_report(found, tmp_path / "r.html").read_text(encoding="utf-8")
+    assert expected.sentence in text
+    assert f"<b>{max(expected.reached, 0):.2f} bits</b>" in text
+    for title in ("direction, the strongest first", "bits a coordinate"):
+        assert f">{title}</text>" in text
     assert summarize(made["choice"], **SMALL)["problems"][0]["bits"] is None
     assert summarize(made["equal rows"], **SMALL)["problems"][0]["bits"] is None
 

@@ -37,6 +37,9 @@ def stock(tmp_path_factory):
     (folder / "classes.json").write_text(json.dumps(classes))
     (folder / "names.txt").write_text("\n".join(classes * 6))
     closers.fit("affine", queries, gallery).save(folder / "c.safetensors")
+    np.save(folder / "one.npy", queries[:1])
+    mixed = closers.calibrate(queries, {"image": gallery, "text": queries[:9]})
+    mixed.save(folder / "mixed.safetensors")
     closers.fit("affine", queries, gallery, metric="cosine").save(folder / "cosine.safetensors")
     closers.fit("affine", queries[:, :4], gallery[:3, :4]).save(folder / "narrow.safetensors")
 
@@ -213,7 +216,19 @@ def test_bad_input_of_apply(fails, queries, says):
         ("{e} --paired", "must pair row by row; got 30 and 5 rows"),
         ("{e} --paired --labels labels.npy", "`--labels` and `--paired`"),
         ("{e} --answers labels.npy --companions q.npy", "different kinds of task"),
-        ("{e} --partners labels.npy", "`--partners` needs `--companions`"),
+        ("{e} --partners labels.npy", "`--partners` needs `--modalities` or `--companions`"),
+        ("{e} --item-labels labels.npy", "`--item-labels` needs `--modalities`"),
+        ("{e} --query-modalities text", "`--query-modalities` needs `--modalities`"),
+        ("{e} --companions q.npy --item-labels labels.npy", "`--item-labels` needs `--labels`"),
+        ("{e} --companions q.npy --labels labels.npy", "different kinds of task"),
+        ("{e} --companions q.npy --modalities labels.npy", "different kinds of task"),
+        ("{e} --modalities labels.npy", "each row of `gallery`; got shape (30,) for 5 rows"),
+        ("{e} --companions one.npy --methods calibrate", "at least 2 rows"),
+        ("{e} --companions q.npy --methods calibrate:pairs", "learns from answers"),
+        ("{e} --companions q.npy --methods calibrate:mad", "must name closers"),
+        ("{e} --companions q.npy --methods calibrate --metric euclidean", "must be cosine or ip"),
+        ("{e} --companions q.npy --methods center --alphas 0.5", "none of the closers takes"),
+        ("{e} --methods calibrate", "`calibrate` maps each modality"),
         ("{e} --owners large_labels.npy", "must lie in [0, 5)"),
         ("{e} --owners half_labels.npy", "labels must be integers"),
         ("{e} --companions narrow.npy", "share their last axis"),
@@ -265,6 +280,19 @@ def test_bad_input_of_apply(fails, queries, says):
         ("{c} --out no_shards", "must end in"),
         ("{c} --out c.safetensors --method magic", "must be one of none"),
         ("{c} --out x.safetensors --method recenter --alpha 1", "has no option `alpha`"),
+        ("{c} --out x.safetensors --method calibrate", "`calibrate` maps each modality"),
+        ("{c} --out x.safetensors --companions q.npy", "must be one of center, standardize, cali"),
+        ("{c} --out x.safetensors --companions one.npy --method calibrate", "at least 2 rows"),
+        ("{c} --out x.safetensors --companions narrow.npy --method calibrate", "must share"),
+        ("{c} --out x.safetensors --companions t.npy --method calibrate", "must have shape (rows"),
+        ("{c} --out x.safetensors --modalities labels.npy --method calibrate", "got 30"),
+        ("{c} --out x.safetensors --companions q.npy --modalities labels.npy", "say the same"),
+        ("{c} --out x.safetensors --companions q.npy --method calibrate --alpha 1", "no meaning"),
+        ("{c} --out x.safetensors --companions q.npy --method calibrate:pairs", "from answers"),
+        ("apply c.safetensors --gallery g.npy --modality image --out closed", "leave it out"),
+        ("apply mixed.safetensors --gallery g.npy --out closed", "--modality (image, text)"),
+        ("apply mixed.safetensors --gallery g.npy --modality sound --out closed", "image, text; go"),
+        ("apply mixed.safetensors --queries q.npy --modality text --out closed", "leave it out"),
         ("{c} --out x.safetensors --method affine --side queries", "has no option `side`"),
         ("{c} --out x.safetensors --method orthogonal --side left", "must be one of gallery"),
         ("{c} --out x.safetensors --method affine --scale 2", "has no option `scale`"),

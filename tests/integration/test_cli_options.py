@@ -142,12 +142,35 @@ def test_an_option_of_apply_counts(run):
     assert "`--dtype` must be one of input, float16, float32, float64; got 'int8'" in error
 
 
+def test_what_makes_a_collection_of_a_gallery_counts(run):
+    words = ["close", "--queries", "q.npy", "--method", "calibrate", "--out", "m.safetensors"]
+    kinds = np.arange(len(GALLERY)) % 2
+    np.save("kinds.npy", kinds)
+    assert run(*words, "--gallery", "g.npy", "--modalities", "kinds.npy")[0] == 0
+    mixed = closers.Closure.load("m.safetensors")
+    assert mixed.modalities == ("0", "1")
+    assert (
+        run("apply", "m.safetensors", "--gallery", "g.npy", "--modality", "0", "--out", "z")[0] == 0
+    )
+    assert (
+        run("apply", "m.safetensors", "--gallery", "g.npy", "--modality", "1", "--out", "o")[0] == 0
+    )
+    assert not np.array_equal(np.load("z/g.npy"), np.load("o/g.npy"))
+    # The folder knows which map made its files: another one makes them again.
+    assert (
+        run("apply", "m.safetensors", "--gallery", "g.npy", "--modality", "1", "--out", "z")[0] == 0
+    )
+    assert np.array_equal(np.load("z/g.npy"), np.load("o/g.npy"))
+    assert run(*words, "--gallery", "g.npy", "--companions", "p.npy")[0] == 0
+    assert closers.Closure.load("m.safetensors").modalities == ("gallery", "companions")
+
+
 def test_no_option_is_left_out_here():
     """A new option of these commands fails this test until it stands in one of those above."""
     known = {
         "close": "queries gallery out method metric alpha n_components side reduce scale template "
-        "pool json",
-        "apply": "closure out queries gallery dtype json",
+        "pool companions modalities json",
+        "apply": "closure out queries gallery modality dtype json",
         "measure": "a b paired raw template temperature sample seed json csv",
     }
     found = {

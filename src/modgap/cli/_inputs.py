@@ -21,6 +21,9 @@ METHOD_NAMES = (
     "procrustes, erase"
 )
 
+#: What a mixed collection is looked at with.
+MIXED_CLOSERS = ("none", "center", "standardize", "calibrate:means", "calibrate")
+
 Queries = Annotated[
     str, typer.Option("--queries", metavar=INPUT, help="What searches: embeddings (m, d).")
 ]
@@ -53,8 +56,9 @@ MethodsOption = Annotated[
         "--methods",
         metavar="M,M,...",
         help="Closers, or files of saved closures; separated by commas, or repeat the option. "
-        f"Names: {METHOD_NAMES}. A comparison may follow, as in affine:ip.  "
-        "[default: none,orthogonal,affine]",
+        f"Names: {METHOD_NAMES}. A comparison may follow, as in affine:ip. For mixed collections also "
+        "calibrate, with :top, :quantile, :pairs, :share or :means after it, and +balanced.  "
+        "[default: none,orthogonal,affine; mixed: none,center,standardize,calibrate:means,calibrate]",
     ),
 ]
 AlphasOption = Annotated[
@@ -75,7 +79,7 @@ NoiseOption = Annotated[
         "spread of the stored rows, :before ahead of the closure's map), uniform:W, "
         "bins:N, bits:B, sign, dims:K, int8, float16, bfloat16, float8_e4m3, faiss:FACTORY, or none; "
         "codes take :rotated, sign also :lengths. @queries or "
-        "@both after it perturbs another side than the gallery.  [default: gaussian:0.022]",
+        "@both after it perturbs another side than the gallery.  [default: gaussian:0.022; mixed: none]",
     ),
 ]
 ComponentsOption = Annotated[
@@ -114,15 +118,18 @@ JsonOption = Annotated[
 CsvOption = Annotated[bool, typer.Option("--csv", help="Print one table as CSV and nothing else.")]
 
 
-def parse_methods(words: list[str] | None) -> list[str | Closure]:
-    """Return closers by name, and closures from files."""
+def parse_methods(words: list[str] | None, *, mixed: bool = False) -> list[str | Closure]:
+    """Return closers by name, and closures from files; by default those that suit the task."""
     from modgap.closers import METHODS, Closure, method_and_comparison
+    from modgap.closers.calibrate import is_mixed_method
     from modgap.errors import ArgumentError
 
     found: list[str | Closure] = []
     for word in _split(words):
         if word.partition(":")[0] in METHODS:
             method_and_comparison(word)
+            found.append(word)
+        elif is_mixed_method(word):
             found.append(word)
         elif word.endswith(".safetensors") or Path(word).is_file():
             found.append(Closure.load(word))
@@ -131,7 +138,9 @@ def parse_methods(words: list[str] | None) -> list[str | Closure]:
                 f"`--methods` must name closers ({', '.join(METHODS)}) or files of saved closures; "
                 f"got {word!r}"
             )
-    return found or ["none", "orthogonal", "affine"]
+    if not found:
+        return [*MIXED_CLOSERS] if mixed else ["none", "orthogonal", "affine"]
+    return found
 
 
 def parse_alphas(words: list[str] | None) -> list[float]:
@@ -141,11 +150,11 @@ def parse_alphas(words: list[str] | None) -> list[float]:
     return [check_number(word, "--alphas", low=-100, high=100) for word in _split(words)] or [1.0]
 
 
-def parse_noises(words: list[str] | None) -> list[Noise]:
-    """Return the noises; ``none`` alone for an empty list."""
+def parse_noises(words: list[str] | None, *, mixed: bool = False) -> list[Noise]:
+    """Return the noises; ``none`` alone for an empty list, as a mixed collection has by default."""
     from modgap.robustness.noise import Gaussian, parse
 
-    if words and [word.strip() for word in words] == ["none"]:
+    if [word.strip() for word in words or ()] == ["none"] or (mixed and not words):
         return []
     return [parse(word.strip()) for word in words or ()] or [Gaussian(0.022)]
 

@@ -54,13 +54,43 @@ CompanionsOption = Annotated[
     typer.Option(
         "--companions",
         metavar=INPUT,
-        help="Mixed index: items of the queries' own modality that lie in it beside the gallery.",
+        help="Mixed collection of two modalities: items of the queries' own kind that lie in it beside "
+        "the gallery. They are its modality `companions`, and count on after the gallery's rows.",
+    ),
+]
+ModalitiesOption = Annotated[
+    str | None,
+    typer.Option(
+        "--modalities",
+        metavar=INPUT,
+        help="Mixed collection: the modality of each gallery row, as names or numbers. Any array file, "
+        ".txt, .csv or .json.",
+    ),
+]
+QueryModalitiesOption = Annotated[
+    str | None,
+    typer.Option(
+        "--query-modalities",
+        metavar=f"NAME|{INPUT}",
+        help="With --modalities: what the queries are, all of them or, in a file, each one; a table "
+        "for each.",
     ),
 ]
 PartnersOption = Annotated[
     str | None,
     typer.Option(
-        "--partners", metavar=INPUT, help="With --companions: the gallery row that answers a query."
+        "--partners",
+        metavar=INPUT,
+        help="Mixed collection: the gallery row that answers a query.",
+    ),
+]
+ItemLabelsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--item-labels",
+        metavar=INPUT,
+        help="Mixed collection, in the place of --partners: the label of each gallery row; items of a "
+        "query's own label, in --labels, answer it.",
     ),
 ]
 
@@ -83,7 +113,7 @@ class TaskInputs:
     """What stands beside queries and gallery; each field is an option of the same name.
 
     Labels or nothing: zero-shot classification. `paired` or `owners`: retrieval in both directions.
-    `answers`: multiple choice. `companions`: retrieval from a mixed index.
+    `answers`: multiple choice. `modalities` or `companions`: retrieval from a mixed collection.
     """
 
     labels: LabelsOption = None
@@ -91,11 +121,19 @@ class TaskInputs:
     owners: OwnersOption = None
     answers: AnswersOption = None
     companions: CompanionsOption = None
+    modalities: ModalitiesOption = None
+    query_modalities: QueryModalitiesOption = None
     partners: PartnersOption = None
+    item_labels: ItemLabelsOption = None
     metric: MetricOption = "cosine"
     template: TemplateOption = None
     classes: ClassesOption = None
     templates: TemplatesOption = None
+
+    @property
+    def mixed(self) -> bool:
+        """Whether the gallery holds several modalities."""
+        return self.modalities is not None or self.companions is not None
 
     @property
     def both_ways(self) -> bool:
@@ -110,12 +148,18 @@ class TaskInputs:
 
     def words(self) -> str:
         """Return the options as they would be given again, those at their defaults left out."""
+        return self.words_of(*(field.name for field in fields(self)))
+
+    def words_of(self, *names: str) -> str:
+        """Return some of the options as they would be given again."""
         parts = []
         for field in fields(self):
+            if field.name not in names:
+                continue
             value = getattr(self, field.name)
             if value == field.default:
                 continue
-            parts.append(f"--{field.name}")
+            parts.append(f"--{field.name.replace('_', '-')}")
             if value is not True:
                 parts.append(shlex.quote(str(value)))
         return " ".join(parts)
@@ -141,7 +185,7 @@ class TaskInputs:
         if self.answers is not None:
             answers = read_labels(self.answers).labels
             return tasks.MultipleChoice(left, right, answers, metric=metric)
-        if self.labels is None and (self.both_ways or self.companions):
+        if self.both_ways or self.mixed:
             return self._retrieval(left, one_gallery(right, gallery, self.template), metric)
         templates = None
         if self.templates is not None:
@@ -154,12 +198,10 @@ class TaskInputs:
 
     def _retrieval(self, left: np.ndarray, right: np.ndarray, metric: str) -> Task:
         from modgap.evaluation import tasks
-        from modgap.io import read_array, read_labels
+        from modgap.io import read_labels
 
-        if self.companions is not None:
-            partners = None if self.partners is None else read_labels(self.partners).labels
-            companions = read_array(self.companions)
-            return tasks.MixedRetrieval(left, right, companions, partners, metric=metric)
+        if self.mixed:
+            return self._mixed(left, right, metric)
         names = ("queries", "gallery")
         if self.owners is None:
             return tasks.PairedRetrieval(left, right, metric=metric, names=names)
@@ -168,12 +210,54 @@ class TaskInputs:
             left, right, names = right, left, (names[1], names[0])
         return tasks.PairedRetrieval(left, right, owners=rows, metric=metric, names=names)
 
+    def _mixed(self, left: np.ndarray, right: np.ndarray, metric: str) -> Task:
+        import numpy as np
+
+        from modgap._core.checks import check_same_width
+        from modgap.evaluation import tasks
+        from modgap.io import read_array, read_labels
+
+        partners = None if self.partners is None else read_labels(self.partners).labels
+        labels = None
+        if self.labels is not None:
+            labels = _numbered(str(self.labels), str(self.item_labels))
+        if self.companions is not None:
+            companions = read_array(self.companions)
+            check_same_width(right, "gallery", companions, "companions")
+            kinds = ["gallery"] * len(right) + ["companions"] * len(companions)
+            right, own = np.concatenate([right, companions]), "companions"
+            return tasks.MixedRetrieval(
+                left, right, kinds, partners, labels=labels, query_modalities=own, metric=metric
+            )
+        return tasks.MixedRetrieval(
+            left,
+            right,
+            read_names(str(self.modalities)),
+            partners,
+            labels=labels,
+            query_modalities=self._query_modalities(),
+            metric=metric,
+        )
+
+    def _query_modalities(self) -> str | list[str] | None:
+        """Return the one name that was given, or those in a file of that name."""
+        from pathlib import Path
+
+        from modgap.io import parse_spec
+
+        given = self.query_modalities
+        if given is None or not Path(parse_spec(given)[0]).exists():
+            return given
+        return read_names(given)
+
     def _check_kind(self) -> None:
         """Raise an ArgumentError for options that describe two kinds of task at once."""
         from modgap.errors import ArgumentError
 
-        kinds = ("labels", "paired", "owners", "answers", "companions")
+        kinds = ("labels", "paired", "owners", "answers", "companions", "modalities")
         chosen = [f"--{name}" for name in kinds if getattr(self, name) not in (None, False)]
+        if self.mixed and self.item_labels is not None:
+            chosen = [name for name in chosen if name != "--labels"]
         if len(chosen) > 1:
             raise ArgumentError(
                 f"`{chosen[0]}` and `{chosen[1]}` describe different kinds of task; give one of them"
@@ -184,9 +268,19 @@ class TaskInputs:
                 f"`{named[0]}` names what --labels are about, and has no meaning with `{chosen[0]}`; "
                 "leave it out"
             )
-        if self.partners is not None and self.companions is None:
+        for name in ("partners", "item_labels"):
+            if getattr(self, name) is not None and not self.mixed:
+                raise ArgumentError(
+                    f"`--{name.replace('_', '-')}` needs `--modalities` or `--companions`, which say what "
+                    "a mixed collection holds"
+                )
+        if self.query_modalities is not None and self.modalities is None:
             raise ArgumentError(
-                "`--partners` needs `--companions`, the other items of the mixed index"
+                "`--query-modalities` needs `--modalities`, those of the gallery's rows"
+            )
+        if self.item_labels is not None and (self.labels is None or self.partners is not None):
+            raise ArgumentError(
+                "`--item-labels` needs `--labels`, those of the queries, in the place of `--partners`"
             )
 
 
@@ -268,6 +362,25 @@ def check_classes(classes: list[str] | None, gallery: np.ndarray) -> None:
         raise ShapeError(
             f"`--classes` must name the {gallery.shape[-2]} rows of the gallery; got {len(classes)}"
         )
+
+
+def read_names(spec: str) -> list[str]:
+    """Return one name per row from a file of names or of numbers."""
+    from modgap.io import read_labels
+
+    found = read_labels(spec)
+    if found.classes is None:
+        return [str(number) for number in found.labels.tolist()]
+    return [found.classes[number] for number in found.labels.tolist()]
+
+
+def _numbered(queries: str, items: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return the labels of queries and of items as numbers that mean the same on both sides."""
+    import numpy as np
+
+    asked, given = read_names(queries), read_names(items)
+    numbers = np.unique([*asked, *given], return_inverse=True)[1]
+    return numbers[: len(asked)], numbers[len(asked) :]
 
 
 def _label_rows(spec: str, classes: list[str] | None) -> np.ndarray:

@@ -75,6 +75,8 @@ def rest_of_command(task: Task, inputs: TaskInputs, method: str) -> str:
     if method == "none":  # a report: the same task again
         words = inputs.words()
         return f" {words}" if words else ""
+    if inputs.mixed:
+        return " " + inputs.words_of("companions", "modalities")
     if task.problems[0].gallery.ndim == 3:
         return " --pool"
     if inputs.template is None and (inputs.both_ways or len(task.problems) == 1):

@@ -12,6 +12,7 @@ import typer
 from modgap.cli._inputs import INPUT, JsonOption
 
 if TYPE_CHECKING:
+    from modgap.closers.closure import Closure
     from modgap.closers.maps import AffineMap
     from modgap.decisions.metric import Metric
     from modgap.io import Source
@@ -27,6 +28,14 @@ def apply(
     ] = None,
     gallery: Annotated[
         str | None, typer.Option("--gallery", metavar=INPUT, help="Map these as gallery items.")
+    ] = None,
+    modality: Annotated[
+        str | None,
+        typer.Option(
+            "--modality",
+            metavar="NAME",
+            help="Of a mixed collection: which modality the gallery items are; modgap close names them.",
+        ),
     ] = None,
     dtype: Annotated[
         str | None,
@@ -50,6 +59,7 @@ def apply(
     --------
       modgap apply closure.safetensors --queries images.npy --out closed-queries
       modgap apply closure.safetensors --gallery embeddings:text_emb --out closed-gallery
+      modgap apply mixed.safetensors --gallery img_emb --modality image --out closed-images
     """
     from modgap._core.checks import check_choice
     from modgap.cli._console import print_json
@@ -65,16 +75,37 @@ def apply(
         raise ArgumentError("give exactly one of `--queries` and `--gallery`, the side to map")
     side, spec = ("queries", queries) if queries is not None else ("gallery", gallery)
     source = open_source(str(spec))
-    mapping: AffineMap = getattr(fitted, side)
+    mapping = _map_of(fitted, side, modality)
     _check(source, mapping, side, closure, out)
     started = time.perf_counter()
-    prints = _fingerprint(closure, side)
+    prints = _fingerprint(closure, side if modality is None else f"{side} {modality}")
     report = _run(source, mapping, side, out, dtype, prints, shown=not json)
     seconds = time.perf_counter() - started
     if json:
         print_json({"out": out, "side": side, "seconds": seconds, **report})
     else:
         _print(report, side, out, seconds, fitted.comparison)
+
+
+def _map_of(fitted: Closure, side: str, modality: str | None) -> AffineMap:
+    """Return the map of one side, of a mixed collection that of one modality."""
+    from modgap._core.checks import check_choice
+    from modgap.closers.mixed import MixedClosure
+    from modgap.errors import ArgumentError
+
+    if not isinstance(fitted, MixedClosure) or side == "queries":
+        if modality is not None:
+            raise ArgumentError(
+                "`--modality` chooses among the maps of a mixed collection's gallery; leave it out"
+            )
+        found: AffineMap = getattr(fitted, side)
+        return found
+    if modality is None:
+        raise ArgumentError(
+            f"the closure maps each modality on its own; say which one these items are with --modality "
+            f"({', '.join(fitted.modalities)})"
+        )
+    return fitted.galleries[check_choice(modality, "--modality", fitted.modalities)]
 
 
 def _check(source: Source, mapping: AffineMap, side: str, closure: str, out: str) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from modgap.cli._inputs import (
+    INPUT,
     METHOD_NAMES,
     ComponentsOption,
     Gallery,
@@ -36,7 +37,9 @@ def close(
             metavar="M",
             help=f"One of {METHOD_NAMES}. none, recenter, orthogonal, affine and scaled keep every "
             "noise-free answer, the latter three with all components. A comparison of the mapped rows "
-            "may follow, as in affine:euclidean.",
+            "may follow, as in affine:euclidean. For a mixed collection calibrate, center or standardize; "
+            "calibrate keeps every ranking within a modality, and may be followed by :top, :quantile, "
+            ":share or :means, and by +balanced.",
         ),
     ] = "affine",
     metric: MetricOption = "cosine",
@@ -68,6 +71,23 @@ def close(
             help="scaled: how far the queries are pushed from the sphere's centre.  [default: 4]",
         ),
     ] = None,
+    companions: Annotated[
+        str | None,
+        typer.Option(
+            "--companions",
+            metavar=INPUT,
+            help="Mixed collection: the items of another modality beside the gallery. The closure names "
+            "them `companions`, and the others `gallery`.",
+        ),
+    ] = None,
+    modalities: Annotated[
+        str | None,
+        typer.Option(
+            "--modalities",
+            metavar=INPUT,
+            help="Mixed collection: the modality of each gallery row, as names or numbers.",
+        ),
+    ] = None,
     template: TemplateOption = None,
     pool: Annotated[
         bool,
@@ -83,13 +103,17 @@ def close(
 
     A closure is two maps, one for each side; modgap apply runs them over files of any size. Most
     methods read the inputs once, block by block, and need memory for one block; scaled,
-    realign and procrustes need all rows at once (procrustes: row i of both belong together).
+    realign and procrustes need all rows at once (procrustes: row i of both belong together). A closure
+    of a mixed collection has a map for each modality; calibrate and calibrate:means read it block by
+    block.
 
     Examples
     --------
       modgap close --queries images.npy --gallery texts.npy --out closure.safetensors
       modgap close --queries img_emb --gallery texts.npy --template 3 --method orthogonal \
                    --n-components 0.9 --metric cosine --out closure.safetensors
+      modgap close --queries texts.npy --gallery images.npy --companions captions.npy \
+                   --method calibrate --out closure.safetensors
     """
     from modgap.cli._console import print_json
     from modgap.cli._inputs import check_out, parse_components
@@ -106,6 +130,14 @@ def close(
         "reduce": reduce,
         "scale": scale,
     }
+    if companions is not None or modalities is not None:
+        from modgap.cli._mixed import MixedInputs, close_mixed
+
+        given = {key: value for key, value in options.items() if key != "metric"}
+        given |= {"template": template, "pool": pool}
+        inputs = MixedInputs(queries, gallery, companions, modalities)
+        close_mixed(method, inputs, metric, given, target, json=json)
+        return
     closure = _fit(method, queries, gallery, template, pool, options, shown=not json)
     closure.save(target)
     if json:
@@ -151,7 +183,7 @@ def _fit(
     name, _ = method_and_comparison(method)
     check_taken(METHODS[name], **{key: options[key] for key in options if key != "metric"})
     left, right = open_source(queries), open_source(gallery)
-    _check_sources(left, right)
+    check_sources(left, right)
     if pool and template is not None:
         raise ArgumentError("`--pool` and `--template` exclude each other; give one of them")
     if pool and len(right.shape) != 3:
@@ -170,13 +202,19 @@ def _fit(
     return replace(closure, info={**closure.info, **sources})
 
 
-def _check_sources(left: Source, right: Source) -> None:
+def check_sources(
+    left: Source,
+    right: Source,
+    *,
+    names: tuple[str, str] = ("queries", "gallery"),
+    axes: tuple[int, ...] = (2, 3),
+) -> None:
     """Raise an error for sources that do not fit, before any row is read."""
     from modgap.errors import DataError, ShapeError
 
-    for name, source, axes in (("queries", left, (2,)), ("gallery", right, (2, 3))):
-        if len(source.shape) not in axes:
-            shapes = " or ".join({2: "(rows, d)", 3: "(t, rows, d)"}[k] for k in axes)
+    for name, source, wanted in ((names[0], left, (2,)), (names[1], right, axes)):
+        if len(source.shape) not in wanted:
+            shapes = " or ".join({2: "(rows, d)", 3: "(t, rows, d)"}[k] for k in wanted)
             raise ShapeError(f"`{name}` must have shape {shapes}; got {source.shape}")
         if source.dtype.kind != "f":
             raise DataError(
@@ -185,8 +223,8 @@ def _check_sources(left: Source, right: Source) -> None:
             )
     if left.width != right.width:
         raise ShapeError(
-            "`queries` and `gallery` must share their last axis (the embedding dimension d); got "
-            f"{left.shape} and {right.shape}"
+            f"`{names[0]}` and `{names[1]}` must share their last axis (the embedding dimension d); "
+            f"got {left.shape} and {right.shape}"
         )
 
 

@@ -71,14 +71,16 @@ def evaluate(
     can mislead: a method may hold on to wrong answers. Accuracies need labels or pairs.
 
     The inputs say what kind of task it is: --labels (or nothing) zero-shot classification,
-    --paired or --owners retrieval in both directions, --answers multiple choice, --companions
-    retrieval from an index that holds both modalities.
+    --paired or --owners retrieval in both directions, --answers multiple choice, --modalities or
+    --companions retrieval from a collection that holds several modalities: what its merged list
+    finds, the share of each modality in it, and whether the list of each modality stays as it was.
 
     Examples
     --------
       modgap evaluate --queries images.npy --gallery texts.npy --labels labels.npy \
                       --methods none,orthogonal,affine --noise gaussian:0.022 --noise bins:16
       modgap evaluate --queries images.npy --gallery captions.npy --paired --json
+      modgap evaluate --queries texts.npy --gallery all.npy --modalities kinds.txt --partners rows.npy
     """
     from modgap.cli._console import print_csv, print_json, progress
     from modgap.cli._inputs import parse_alphas, parse_components, parse_methods, parse_noises
@@ -87,9 +89,9 @@ def evaluate(
 
     if json and csv:
         raise ArgumentError("`--json` and `--csv` exclude each other; give one of them")
-    chosen, shares, noises = parse_methods(methods), parse_alphas(alphas), parse_noises(noise)
-    components = parse_components(n_components)
-    _check_taken(chosen, alphas, components)
+    chosen, shares = parse_methods(methods, mixed=inputs.mixed), parse_alphas(alphas)
+    noises, components = parse_noises(noise, mixed=inputs.mixed), parse_components(n_components)
+    _check_taken(chosen, alphas, components, mixed=inputs.mixed)
     task = inputs.load(queries, gallery)
     _check_fragile(fragile, bool(noises) or paraphrase)
     with progress("evaluating", unit="draws", shown=not (json or csv)) as advance:
@@ -120,16 +122,21 @@ def evaluate(
 
 
 def _check_taken(
-    chosen: list[Any], alphas: list[str] | None, components: int | float | str | None
+    chosen: list[Any],
+    alphas: list[str] | None,
+    components: int | float | str | None,
+    *,
+    mixed: bool,
 ) -> None:
     """Raise an ArgumentError for an option that none of the closers takes."""
     from modgap.closers import METHODS, method_and_comparison
+    from modgap.closers.calibrate import is_mixed_method
     from modgap.errors import ArgumentError
 
     takes = {
         option
         for closer in chosen
-        if isinstance(closer, str)
+        if isinstance(closer, str) and not (mixed and is_mixed_method(closer))
         for option in METHODS[method_and_comparison(closer)[0]].takes
     }
     for given, option in ((alphas, "alpha"), (components, "n_components")):
@@ -171,14 +178,18 @@ def _print(study: Study) -> None:
             f"{shown(gap.problem)}: gap {figure(gap.centroid_gap)}, cosine of the means "
             f"{figure(gap.centroid_cosine)}" + ("" if rmg is None else f", RMG {figure(rmg)}")
         )
-        _print_rows(study.of_problem(gap.problem))
+        rows = study.of_problem(gap.problem)
+        if rows[0].merged is None:
+            _print_rows(rows)
+        else:
+            _print_merged(rows)
+            _print_under_noise(rows)
     _print_legend(study)
 
 
 def _print_rows(rows: tuple[Row, ...]) -> None:
     """Print closers down and noises across; stability of its own only where it is not the retention."""
-    from modgap.cli._console import figure, print_table, say
-    from modgap.io._guard import shown
+    from modgap.cli._console import figure, print_table
 
     columns = [("closer", "name"), ("exact", "number"), ("agree-\nment", "number")]
     cells = [[row.label, figure(row.exact), figure(row.agreement)] for row in rows]
@@ -191,6 +202,13 @@ def _print_rows(rows: tuple[Row, ...]) -> None:
         for cell, row in zip(cells, rows, strict=True):
             cell.append(figure((row.recall or {}).get(k)))
     print_table(columns, cells, title="without noise")
+    _print_under_noise(rows)
+
+
+def _print_under_noise(rows: tuple[Row, ...]) -> None:
+    from modgap.cli._console import figure, say
+    from modgap.io._guard import shown
+
     if not rows[0].results:
         return
     _print_noises(rows, "retention", "answers from before closing that survive the noise")
@@ -221,6 +239,38 @@ def _say_enlarged(rows: tuple[Row, ...]) -> None:
             f"({', '.join(fixed)}) flatters what is above 1 and wrongs what is below; "
             "gaussian:SIGMA:relative treats all alike."
         )
+
+
+def _print_merged(rows: tuple[Row, ...]) -> None:
+    """Print what the merged list of a mixed collection finds, and what of each modality it shows."""
+    from modgap.cli._console import figure, print_table
+    from modgap.io._guard import shown
+
+    columns, cells = [("closer", "name")], [[row.label] for row in rows]
+    merged = rows[0].merged
+    assert merged is not None  # asked before
+    deepest = "10" if "10" in merged.shares else "1"
+    for k in rows[0].recall or ():
+        columns.append((f"recall\n@{k}", "number"))
+        for cell, row in zip(cells, rows, strict=True):
+            cell.append(figure((row.recall or {}).get(k)))
+    if rows[0].ndcg is not None:
+        columns.append((f"NDCG\n@{deepest}", "number"))
+        for cell, row in zip(cells, rows, strict=True):
+            cell.append(figure((row.ndcg or {}).get(deepest)))
+    for name in merged.modalities:
+        columns.append((f"{shown(name)}\n@{deepest}", "number"))
+        for cell, row in zip(cells, rows, strict=True):
+            cell.append(figure((row.shares or {})[deepest][name]))
+    columns.append(("lists\nkept", "number"))
+    for cell, row in zip(cells, rows, strict=True):
+        cell.append(figure(min((row.lists or {}).values())))
+    print_table(
+        columns,
+        cells,
+        title=f"merged list: what it finds, the share of each modality among the first {deepest}, and of "
+        "queries whose list of every one modality stays",
+    )
 
 
 def _print_noises(rows: tuple[Row, ...], name: str, words: str) -> None:

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from modgap.evaluation.tasks import Task
 
 #: Options that name a file to be read, beside queries and gallery.
-_FILES = ("labels", "owners", "answers", "companions", "partners", "classes", "templates")
+_FILES = ("labels", "owners", "answers", "companions", "modalities", "query_modalities",
+          "partners", "item_labels", "classes", "templates")  # fmt: skip
 
 
 @takes_task_inputs

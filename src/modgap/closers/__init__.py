@@ -222,7 +222,7 @@ def method_and_comparison(word: str) -> tuple[str, str | None]:
         There is no such method, or no such comparison.
     """
     name, colon, compare = word.partition(":")
-    if name == "calibrate":
+    if name.partition("+")[0] == "calibrate":
         raise ArgumentError(
             "`calibrate` maps each modality of a mixed collection on its own, and one gallery has one "
             "map; use closers.calibrate with the rows of each, or --modalities on the command line"

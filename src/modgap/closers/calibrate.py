@@ -9,14 +9,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import reduce
 from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 
 from modgap._core.arrays import Array, Float, to_numpy
-from modgap._core.checks import check_choice, check_cloud, check_same_width
+from modgap._core.checks import check_choice
 from modgap._core.moments import Moments
+from modgap.closers._collection import (
+    Collection,
+    check_several,
+    check_spread,
+    check_widths,
+    checked_queries,
+)
 from modgap.closers._scales import (
     SCALES,
     Lists,
@@ -25,12 +34,21 @@ from modgap.closers._scales import (
     scale_of_moments,
     scales_of_lists,
 )
+from modgap.closers.balanced import balance
 from modgap.closers.maps import AffineMap
 from modgap.closers.mixed import MixedClosure, several_maps
 from modgap.decisions.metric import INNER_PRODUCT, Metric, as_metric
 from modgap.errors import ArgumentError, DataError, ShapeError
 
-__all__ = ["MIXED_METHODS", "SCALES", "calibrate", "calibrate_moments", "fit_mixed"]
+__all__ = [
+    "MIXED_METHODS",
+    "SCALES",
+    "calibrate",
+    "calibrate_moments",
+    "fit_collection",
+    "fit_mixed",
+    "is_mixed_method",
+]
 
 #: Closers of a mixed collection, besides `none`: what users do to it, and what keeps every list.
 MIXED_METHODS = (
@@ -38,7 +56,9 @@ MIXED_METHODS = (
     "standardize",
     "calibrate",
     *(f"calibrate:{scale}" for scale in SCALES if scale != "rms"),
+    "calibrate+balanced",
 )
+_BALANCED = "+balanced"
 
 
 def calibrate(
@@ -94,28 +114,10 @@ def calibrate(
     """
     way = check_choice(scale, "scale", SCALES)
     seen = _metric(metric)
-    asked, items = _checked(queries, galleries, seen)
-    moments = {name: Moments.from_rows(rows, precision="float64") for name, rows in items.items()}
-    _check_spread(moments)
-    if pairs is not None and way != "pairs":
-        raise ArgumentError(f'`pairs` goes with scale="pairs"; got {way!r}')
-    if shares is not None and way != "share":
-        raise ArgumentError(f'`shares` goes with scale="share"; got {way!r}')
-    if way in ("rms", "means"):
-        whole = Moments.from_rows(asked, precision="float64")
-        scales = {name: scale_of_moments(way, whole, each) for name, each in moments.items()}
-    else:
-        means = {name: to_numpy(each.mean) for name, each in moments.items()}
-        counts = {name: int(rows.shape[0]) for name, rows in items.items()}
-        lists = Lists(
-            asked,
-            items,
-            means,
-            pairs=checked_pairs(pairs, int(asked.shape[0]), counts) if way == "pairs" else {},
-            shares=checked_shares(shares, tuple(items)) if way == "share" else {},
-        )
-        scales = scales_of_lists(way, lists)
-    return _calibrated(way, seen, int(asked.shape[0]), moments, scales)
+    asked = checked_queries(queries, seen)
+    collection = Collection.of(galleries, seen)
+    check_widths(asked, collection)
+    return _calibrate(way, asked, collection, pairs, shares)
 
 
 def calibrate_moments(
@@ -145,7 +147,7 @@ def calibrate_moments(
     """
     way = check_choice(scale, "scale", ("rms", "means"))
     seen = _metric(metric)
-    _check_several(tuple(galleries))
+    check_several(tuple(galleries))
     moments = {str(name): each for name, each in galleries.items()}
     for name, each in moments.items():
         if each.width != queries.width:
@@ -155,7 +157,7 @@ def calibrate_moments(
             )
     if queries.count < 2:
         raise ShapeError(f"`queries` must have at least 2 row(s); got {queries.count}")
-    _check_spread(moments)
+    check_spread(moments)
     scales = {name: scale_of_moments(way, queries, each) for name, each in moments.items()}
     return _calibrated(way, seen, queries.count, moments, scales)
 
@@ -185,23 +187,109 @@ def fit_mixed(
     ArgumentError, DataError, ShapeError
         As `calibrate`.
     """
-    check_choice(method, "method", MIXED_METHODS)
-    name, _, way = method.partition(":")
+    _check_method(method)
+    seen = _metric(metric) if method.startswith("calibrate") else as_metric(metric)
+    asked = checked_queries(queries, seen)
+    collection = Collection.of(galleries, seen)
+    check_widths(asked, collection)
+    return fit_collection(method, asked, collection, pairs=pairs, shares=shares)
+
+
+def fit_collection(
+    method: str,
+    queries: Array,
+    collection: Collection,
+    *,
+    pairs: Mapping[str, Any] | None = None,
+    shares: Mapping[str, float] | None = None,
+) -> MixedClosure:
+    """Return what `fit_mixed` does, for queries as the metric sees them, checked before."""
+    _check_method(method)
+    first, plus, _ = method.partition("+")
+    name, _, way = first.partition(":")
     if name == "calibrate":
-        return calibrate(
-            queries, galleries, scale=way or "rms", metric=metric, pairs=pairs, shares=shares
-        )
+        _metric(collection.metric)
+        closure = _calibrate(way or "rms", queries, collection, pairs, shares)
+        return _balanced(closure, queries, collection) if plus else closure
     if pairs is not None or shares is not None:
         raise ArgumentError(f"`{name}` takes neither pairs nor shares; leave them out")
-    seen = as_metric(metric)
-    asked, items = _checked(queries, galleries, seen)
     make = _centred if name == "center" else _standardized
-    whole = Moments.from_rows(asked, precision="float64")
-    maps = {
-        each: make(seen, Moments.from_rows(rows, precision="float64"))
-        for each, rows in items.items()
-    }
-    return _closure(name, seen, make(seen, whole), maps, whole.count, comparison=seen)
+    whole = Moments.from_rows(queries, precision="float64")
+    maps = {each: make(collection.metric, m) for each, m in collection.moments.items()}
+    return _closure(
+        name,
+        collection.metric,
+        make(collection.metric, whole),
+        maps,
+        whole.count,
+        comparison=collection.metric,
+    )
+
+
+def is_mixed_method(word: str) -> bool:
+    """Whether a word names a closer of mixed collections, a "calibrate" with a way after it included."""
+    return (
+        word.removesuffix(_BALANCED) in MIXED_METHODS
+        if "calibrate" in word
+        else (word in MIXED_METHODS)
+    )
+
+
+def _check_method(method: str) -> None:
+    if not is_mixed_method(method):
+        check_choice(method, "method", MIXED_METHODS)
+
+
+def _calibrate(
+    way: str,
+    asked: Array,
+    collection: Collection,
+    pairs: Mapping[str, Any] | None,
+    shares: Mapping[str, float] | None,
+) -> MixedClosure:
+    items, moments = collection.items, collection.moments
+    if pairs is not None and way != "pairs":
+        raise ArgumentError(f'`pairs` goes with scale="pairs"; got {way!r}')
+    if shares is not None and way != "share":
+        raise ArgumentError(f'`shares` goes with scale="share"; got {way!r}')
+    if way in ("rms", "means"):
+        whole = Moments.from_rows(asked, precision="float64")
+        scales = {name: scale_of_moments(way, whole, each) for name, each in moments.items()}
+    else:
+        means = {name: to_numpy(each.mean) for name, each in moments.items()}
+        counts = {name: int(rows.shape[0]) for name, rows in items.items()}
+        lists = Lists(
+            asked,
+            items,
+            means,
+            pairs=checked_pairs(pairs, int(asked.shape[0]), counts) if way == "pairs" else {},
+            shares=checked_shares(shares, tuple(items)) if way == "share" else {},
+        )
+        scales = scales_of_lists(way, lists)
+    return _calibrated(way, collection.metric, int(asked.shape[0]), moments, scales)
+
+
+def _balanced(closure: MixedClosure, asked: Array, collection: Collection) -> MixedClosure:
+    """Return the closure with `balanced` of all mapped items after it, which moves no score."""
+    pooled = reduce(
+        Moments.merge,
+        (_mapped(each, closure.scales[name]) for name, each in collection.moments.items()),
+    )
+    thirds = [asked[k::3, :] for k in range(3)] if asked.shape[0] >= 6 else [asked]
+    parts = [Moments.from_rows(rows, precision="float64") for rows in thirds]
+    return closure.then(balance(pooled, parts, metric="ip"))
+
+
+def _mapped(moments: Moments, scale: float) -> Moments:
+    """Return the moments of (x - mu) / s."""
+    return replace(
+        moments,
+        mean=0.0 * moments.mean,
+        scatter=moments.scatter / scale**2,
+        shortest=0.0,
+        longest=moments.radius / scale,
+        radius=moments.radius / scale,
+    )
 
 
 def _metric(metric: str) -> Metric:
@@ -212,55 +300,6 @@ def _metric(metric: str) -> Metric:
             "got euclidean, lift both sides first (closers.lift_gallery, closers.lift_queries) and use ip"
         )
     return found
-
-
-def _checked(
-    queries: Array, galleries: Mapping[str, Array], metric: Metric
-) -> tuple[Array, dict[str, Array]]:
-    """Return queries and items as the metric sees them, checked."""
-    if not isinstance(galleries, Mapping):
-        raise ArgumentError(
-            "`galleries` must be a mapping of modality to rows, such as "
-            f'{{"image": images, "text": texts}}; got {type(galleries).__name__}'
-        )
-    strict = not metric.needs_directions
-    asked = check_cloud(queries, "queries", min_rows=2, zero_rows=strict)
-    _check_several(tuple(galleries))
-    items = {}
-    for name, rows in galleries.items():
-        label = f"galleries[{str(name)!r}]"
-        found = check_cloud(rows, label, zero_rows=strict)
-        check_same_width(asked, "queries", found, label)
-        if found.shape[0] < 2:
-            raise ShapeError(
-                f"`{label}` must have at least 2 rows, whose spread is measured; got "
-                f"{found.shape[0]}; leave this modality out, or add to it"
-            )
-        items[str(name)] = metric.prepare(found)
-    return metric.prepare(asked), items
-
-
-def _check_several(names: tuple[Any, ...]) -> None:
-    if len(names) < 2:
-        raise ArgumentError(
-            f"`galleries` must hold two modalities or more; got {len(names)} "
-            f"({', '.join(map(str, names)) or 'none'}), and one list needs no merging"
-        )
-
-
-def _check_spread(moments: Mapping[str, Moments]) -> None:
-    """Raise an error for a modality of one row, or whose rows are all equal."""
-    for name, each in moments.items():
-        if each.count < 2:
-            raise ShapeError(
-                f"`galleries[{name!r}]` must have at least 2 rows, whose spread is measured; got "
-                f"{each.count}; leave this modality out, or add to it"
-            )
-        if math.sqrt(max(each.total_variance, 0.0)) <= each.eps * each.longest:
-            raise DataError(
-                f"`galleries[{name!r}]` holds {each.count} rows that are all equal, which have no spread "
-                "to be scaled by; leave this modality out"
-            )
 
 
 def _calibrated(

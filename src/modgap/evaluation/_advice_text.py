@@ -54,14 +54,15 @@ def text_of(
     left = [noise.label for noise in noises if noise.side == "queries"]
     if left and not free:
         text += f" Against {', '.join(left)} no closer that keeps the answers can help."
-    if drawn.describe()["queries"] < task.describe()["queries"] or (
-        drawn.describe()["gallery"] < task.describe()["gallery"]
-    ):
-        text += (
-            f" Measured on a random sample: {drawn.describe()['queries']} queries, "
-            f"{drawn.describe()['gallery']} items."
-        )
-    return text
+    return text + sample_words(task, drawn)
+
+
+def sample_words(task: Task, drawn: Task) -> str:
+    """Say how much of the data was measured, if not all."""
+    part, whole = drawn.describe(), task.describe()
+    if part["queries"] == whole["queries"] and part["gallery"] == whole["gallery"]:
+        return ""
+    return f" Measured on a random sample: {part['queries']} queries, {part['gallery']} items."
 
 
 def _recalled(none: Candidate, chosen: Candidate, judge: str) -> str:

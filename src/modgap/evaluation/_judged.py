@@ -11,6 +11,7 @@ from modgap._core.arrays import asarray_like, namespace, to_numpy
 from modgap.closers import Closure
 from modgap.decisions.metric import Metric
 from modgap.decisions.neighbors import nearest
+from modgap.evaluation._merged import Merged
 from modgap.evaluation.tasks import Problem
 from modgap.robustness.outcomes import Outcome
 from modgap.robustness.systems import System
@@ -28,6 +29,7 @@ class Judged:
     hits: dict[str, np.ndarray] | None
     kept: dict[str, np.ndarray] | None
     outcomes: list[Outcome]
+    merged: Merged | None = None
 
     @classmethod
     def joined(cls, parts: list[Judged]) -> Judged:
@@ -52,6 +54,9 @@ class Judged:
                 _joined_outcome([part.outcomes[j] for part in parts], order)
                 for j in range(len(first.outcomes))
             ],
+            None
+            if first.merged is None
+            else Merged.joined([part.merged for part in parts if part.merged], order),
         )
 
 

@@ -12,9 +12,20 @@ from typing import Any, TypeVar
 import numpy as np
 
 from modgap._core.arrays import as_float64, namespace, to_numpy
-from modgap.closers import METHODS, Closure, Statistics, fit_statistics, method_and_comparison
+from modgap.closers import (
+    METHODS,
+    Closure,
+    MixedClosure,
+    Statistics,
+    fit_statistics,
+    method_and_comparison,
+)
+from modgap.closers._collection import Collection
+from modgap.closers.calibrate import is_mixed_method
 from modgap.decisions.metric import Metric
+from modgap.decisions.neighbors import Neighbors
 from modgap.errors import ClosureError, ClosureWarning, DataError, ShapeError
+from modgap.evaluation._collection import collection_of, fit_to_queries
 from modgap.evaluation._judged import (
     Judged,
     hits_among_nearest,
@@ -23,6 +34,7 @@ from modgap.evaluation._judged import (
     means,
     rephrased_outcomes,
 )
+from modgap.evaluation._merged import lists_of, merged_of
 from modgap.evaluation.records import GapFigures, NoiseResult, Row
 from modgap.evaluation.tasks import Problem
 from modgap.measures.gap import Gap
@@ -81,7 +93,8 @@ class _Fitted:
     @property
     def held_out(self) -> bool:
         method = METHODS.get(self.closure.method)
-        return not self.given and method is not None and method.held_out
+        made = isinstance(self.closure, MixedClosure)
+        return not self.given and (made or (method is not None and method.held_out))
 
 
 @dataclass(frozen=True)
@@ -154,6 +167,20 @@ class Ground:
             return Statistics.of_rows(others.queries, gallery, self.metric)
         return replace(self.statistics, query_rows=self.metric.prepare(others.queries))
 
+    def is_mixed(self, word: str) -> bool:
+        """Whether a word names a closer that maps each modality of this gallery on its own."""
+        return self.problem.modalities is not None and is_mixed_method(word)
+
+    @cached_property
+    def lists(self) -> list[Neighbors]:
+        """The best items of each modality before closing."""
+        return lists_of(self.problem, self.metric)
+
+    @cached_property
+    def collection(self) -> Collection:
+        """The items of each modality and their moments."""
+        return collection_of(self.problem, self.metric)
+
     @cached_property
     def gap(self) -> GapFigures:
         """Figures of the gap before closing."""
@@ -213,7 +240,7 @@ class Stage:
 
     def rows(self) -> list[Row]:
         """Return one row per closer and alpha, in the order asked for."""
-        fitted = self._fit_all(self.ground.statistics)
+        fitted = self._fit_all()
         _warn_once(fitted)
         seen = [i for i, one in enumerate(fitted) if not one.held_out]
         unseen = [i for i, one in enumerate(fitted) if one.held_out]
@@ -231,26 +258,37 @@ class Stage:
                 found[i] = self._row(fitted[i], mine, len(parts) if len(parts) > 1 else 0)
         return [found[i] for i in range(len(fitted))]
 
-    def _fit_all(self, stats: Statistics, only: Sequence[int] | None = None) -> list[_Fitted]:
-        """Return every closure asked for, fitted to these statistics; or those at some places."""
+    def _fit_all(
+        self, only: Sequence[int] | None = None, *, without: np.ndarray | None = None
+    ) -> list[_Fitted]:
+        """Return every closure asked for, or those at some places; fitted without some of the queries."""
         jobs: list[tuple[str | Closure, float | None]] = []
         for closer in self.plan.closers:
-            takes = frozenset() if isinstance(closer, Closure) else _takes(closer)
+            mixed = isinstance(closer, str) and self.ground.is_mixed(closer)
+            takes = frozenset() if mixed or isinstance(closer, Closure) else _takes(closer)
             jobs += [
                 (closer, alpha) for alpha in (self.plan.alphas if "alpha" in takes else (None,))
             ]
         chosen = range(len(jobs)) if only is None else only
-        return [self._fit(*jobs[i], stats) for i in chosen]
+        ground = self.ground
+        stats = ground.statistics if without is None else ground.without(without)
+        return [self._fit(*jobs[i], stats, without) for i in chosen]
 
-    def _fit(self, closer: str | Closure, alpha: float | None, stats: Statistics) -> _Fitted:
+    def _fit(
+        self,
+        closer: str | Closure,
+        alpha: float | None,
+        stats: Statistics,
+        without: np.ndarray | None,
+    ) -> _Fitted:
         if isinstance(closer, Closure):
-            closer.check_metric(self.metric)
-            if closer.queries.width != stats.width:
-                raise ClosureError(
-                    f"the closure was fitted for embeddings of dimension {closer.queries.width}; "
-                    f"the task has dimension {stats.width}"
-                )
+            self._check_given(closer, stats.width)
             return _Fitted(closer, given=True)
+        if self.ground.is_mixed(closer):
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always", ClosureWarning)
+                mixed = fit_to_queries(closer, self.problem, self.ground.collection, without)
+            return _Fitted(mixed, tuple(str(w.message) for w in caught))
         options: dict[str, Any] = {} if alpha is None else {"alpha": alpha}
         if "n_components" in _takes(closer) and self.plan.n_components is not None:
             options["n_components"] = self.plan.n_components
@@ -259,11 +297,27 @@ class Stage:
             closure = fit_statistics(closer, stats, **options)
         return _Fitted(closure, tuple(str(w.message) for w in caught))
 
+    def _check_given(self, closure: Closure, width: int) -> None:
+        """Raise an error for a closure that was fitted for other data than these."""
+        closure.check_metric(self.metric)
+        if closure.queries.width != width:
+            raise ClosureError(
+                f"the closure was fitted for embeddings of dimension {closure.queries.width}; "
+                f"the task has dimension {width}"
+            )
+        if isinstance(closure, MixedClosure):
+            there = tuple(self.problem.by_modality())
+            if not there or not set(there) <= set(closure.modalities):
+                raise ClosureError(
+                    f"the closure maps the modalities {', '.join(closure.modalities)} of a mixed "
+                    f"collection; the task has {', '.join(there) or 'one gallery'}"
+                )
+
     def _judge_fold(self, part: np.ndarray, unseen: list[int]) -> list[Judged]:
         """Return what closures fitted to the other queries do to this part of them."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ClosureWarning)
-            fitted = self._fit_all(self.ground.without(part), unseen)
+            fitted = self._fit_all(unseen, without=part)
         problem = self.problem.subset(part)
         return self._judge(problem, [one.closure for one in fitted], part)
 
@@ -300,10 +354,13 @@ class Stage:
             decided = system.decisions
             if plan.paraphrase:
                 result = result + rephrased_outcomes(problem, closure, system, decided, before)
-            hits = hits_among_nearest(problem, system)
+            merged = None
+            if problem.modalities is not None:
+                merged = merged_of(problem, system, self.metric, self.ground.lists, rows)
+            hits = hits_among_nearest(problem, system) if merged is None else merged.hits
             kept = None if truth is None else kept_of(truth, system.leaders(truth.shape[1]))
             right = is_right(decided, problem.positives)
-            judged.append(Judged(rows, decided, right, hits, kept, result))
+            judged.append(Judged(rows, decided, right, hits, kept, result, merged))
         return judged
 
     def _truth(self, rows: np.ndarray) -> np.ndarray | None:
@@ -338,11 +395,12 @@ class Stage:
             folds=folds,
             notes=(*fitted.notes, *withdrawn),
             results=tuple(NoiseResult(outcome) for outcome in whole.outcomes),
+            merged=whole.merged,
         )
 
     def _stored(self, closure: Closure) -> tuple[float, float | None]:
         """Return the distance of the means after the maps, and the items' spread over that before."""
-        clouds = closure.queries(self.problem.queries), closure.gallery(self.problem.gallery_rows)
+        clouds = closure.queries(self.problem.queries), self.problem.mapped_rows(closure)
         means = [to_numpy(namespace(cloud).mean(as_float64(cloud), axis=0)) for cloud in clouds]
         before, after = self.ground.spread, spread(clouds[1]) * math.sqrt(clouds[1].shape[-1])
         gap = float(np.linalg.norm(means[0] - means[1]))

@@ -11,8 +11,9 @@ from modgap._core.checks import check_choice, check_count
 from modgap._core.json import plain, stamp
 from modgap.closers import METHODS
 from modgap.errors import ClosureWarning
-from modgap.evaluation._advice_text import text_of
+from modgap.evaluation._advice_text import sample_words, text_of
 from modgap.evaluation._candidates import Candidate, choose, judged_by, summaries
+from modgap.evaluation._mixed_advice import mixed_candidates, mixed_verdict
 from modgap.evaluation._stage import Plan
 from modgap.evaluation.records import Study
 from modgap.evaluation.study import FOLDS, Evaluator, read_noises
@@ -120,9 +121,10 @@ def advise(
     Every sensible candidate is evaluated on the task under the noises, doing nothing and comparing
     in another way among them. With `answers="same"` only closers that keep every answer here can be
     recommended, judged by the share of answers that survive the noise, a search in codes by the recall of
-    the exact ten nearest. With "may-change", and in a
-    mixed gallery, whose answers the gap spoils, all closers are candidates, each judged on queries
-    that it was not fitted to: by accuracy under noise where there are labels, else by retention.
+    the exact ten nearest. With "may-change" all closers are candidates, each judged on queries that it was
+    not fitted to: by accuracy under noise where there are labels, else by retention. A mixed collection is
+    judged by the NDCG of its first ten without noise; where no answers are known, `calibrate` is advised if
+    a modality is hidden in them.
     Where nothing beats doing nothing by more than its error, that is the advice.
 
     Parameters
@@ -229,6 +231,8 @@ def advise_on(found: Survey, asked: tuple[Noise, ...] | None = None) -> Advice:
     drawn, study, free = found.drawn, found.study, found.free
     asked = found.noises if asked is None else asked
     asked = tuple(noise for noise in asked if noise.side == "queries" or noise in found.noises)
+    if _is_mixed(drawn):
+        return _advise_mixed(found, asked)
     if asked and all(noise.side == "queries" for noise in asked) and not free:
         return _queries_only(drawn, asked)
     judge = judged_by(study, drawn, free=free)
@@ -236,25 +240,48 @@ def advise_on(found: Survey, asked: tuple[Noise, ...] | None = None) -> Advice:
     allowed = [c for c in candidates if free or c.exact or c.method == "none"]
     chosen = choose(allowed)
     text = text_of(found.task, drawn, candidates, chosen, judge, asked, free)
-    counts = drawn.describe()
-    evidence = {
+    evidence = _evidence(found, asked, judge, [vars(c) for c in candidates])
+    return Advice(
+        chosen.label, _options(chosen), text, _command(found.task, chosen.label), evidence
+    )
+
+
+def _advise_mixed(found: Survey, asked: tuple[Noise, ...]) -> Advice:
+    """Return the advice for a collection of several modalities."""
+    verdict = mixed_verdict(found.study, found.candidates, found.drawn)
+    text = verdict.text + sample_words(found.task, found.drawn)
+    evidence = _evidence(found, asked, verdict.judge, [vars(c) for c in verdict.candidates])
+    return Advice(
+        verdict.chosen.label, {}, text, _command(found.task, verdict.chosen.label), evidence
+    )
+
+
+def _evidence(
+    found: Survey, asked: tuple[Noise, ...], judge: str, closers: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """Return the figures behind an advice."""
+    counts = found.drawn.describe()
+    return {
         "judged_by": judge,
         "noises": [noise.label for noise in asked if noise.side != "queries"],
         "left_out": [noise.label for noise in asked if noise.side == "queries"],
-        "rank": study.gaps[0].rank,
+        "rank": found.study.gaps[0].rank,
         "dimension": counts["dimension"],
         "queries": counts["queries"],
         "items": counts["gallery"],
         "sampled": found.sampled,
-        "remarks": [str(remark) for remark in study.remarks],
-        "closers": [vars(c) for c in candidates],
+        "remarks": [str(remark) for remark in found.study.remarks],
+        "closers": closers,
     }
-    return Advice(chosen.label, _options(chosen), text, _command(found.task, chosen), evidence)
+
+
+def _is_mixed(task: Task) -> bool:
+    return task.problems[0].modalities is not None
 
 
 def _is_free(task: Task, answers: str) -> bool:
     """Whether closers that change answers count: in a mixed gallery the gap spoils the answers."""
-    return answers == "may-change" or task.problems[0].companions is not None
+    return answers == "may-change" or _is_mixed(task)
 
 
 def _queries_only(task: Task, noises: tuple[Noise, ...]) -> Advice:
@@ -276,6 +303,8 @@ def _queries_only(task: Task, noises: tuple[Noise, ...]) -> Advice:
 
 
 def _candidates(task: Task, free: bool) -> list[str]:
+    if _is_mixed(task):
+        return mixed_candidates(task)
     problem = task.problems[0]
     names = list(_EXACT)
     if problem.queries.shape[0] < _FEW:
@@ -302,10 +331,10 @@ def _options(chosen: Candidate) -> dict[str, Any]:
     return {"compare": comparison} if colon else {}
 
 
-def _command(task: Task, chosen: Candidate) -> str:
-    if chosen.label == "none":
+def _command(task: Task, label: str) -> str:
+    if label == "none":
         return "modgap report QUERIES GALLERY"
     return (
         f"modgap close --queries QUERIES --gallery GALLERY --metric {task.metric} "
-        f"--method {chosen.label} --out closure.safetensors"
+        f"--method {label} --out closure.safetensors"
     )

@@ -15,6 +15,7 @@ from modgap._core.checks import check_count, check_number
 from modgap._core.json import plain, stamp
 from modgap.closers.closure import Closure
 from modgap.errors import ArgumentError, CodeError
+from modgap.evaluation._merged import Merged
 from modgap.measures import Remark
 from modgap.robustness.noise import Noise, RandomNoise, parse
 from modgap.robustness.outcomes import Outcome
@@ -177,6 +178,8 @@ class Row:
     notes : tuple of str
         What the fit warned of.
     results : tuple of NoiseResult
+    merged : Merged or None
+        Of a mixed collection: what its merged list holds, query by query.
     """
 
     problem: str
@@ -194,6 +197,7 @@ class Row:
     folds: int
     notes: tuple[str, ...]
     results: tuple[NoiseResult, ...]
+    merged: Merged | None = None
 
     @property
     def method(self) -> str:
@@ -235,6 +239,23 @@ class Row:
     def clean_accuracy(self) -> float | None:
         """Share of right noise-free decisions; None without labels."""
         return None if self.right is None else float(self.right.mean())
+
+    @property
+    def ndcg(self) -> dict[str, float] | None:
+        """Discounted gain of right items among the k nearest, by k; of a mixed collection with answers."""
+        if self.merged is None or self.merged.ndcg is None:
+            return None
+        return {k: float(gain.mean()) for k, gain in self.merged.ndcg.items()}
+
+    @property
+    def shares(self) -> dict[str, dict[str, float]] | None:
+        """Share of each modality among the k nearest, by k; of a mixed collection."""
+        return None if self.merged is None else self.merged.mean_shares()
+
+    @property
+    def lists(self) -> dict[str, float] | None:
+        """By modality the share of queries whose 50 best items of it stayed, in their order, ties aside."""
+        return None if self.merged is None else self.merged.lists_kept()
 
     def under(self, noise: str | Noise) -> NoiseResult:
         """Return the result under one noise, named as `robustness.parse` reads it.
@@ -309,6 +330,9 @@ class Row:
             "agreement": self.agreement,
             "recall": None if self.recall is None else dict(self.recall),
             "kept": None if self.kept is None else dict(self.kept),
+            "ndcg": self.ndcg,
+            "shares": self.shares,
+            "lists": self.lists,
             "warnings": list(self.notes),
             "noises": [result.to_dict() for result in self.results],
         }
@@ -453,6 +477,9 @@ class Study:
             found = row.to_dict()
             noises = found.pop("noises")
             found |= _columns("recall", found.pop("recall")) | _columns("kept", found.pop("kept"))
+            found |= _columns("ndcg", found.pop("ndcg")) | _columns("list", found.pop("lists"))
+            for k, shares in (found.pop("shares") or {}).items():
+                found |= {f"share_{k}_{name}": share for name, share in shares.items()}
             found["warnings"] = "; ".join(found["warnings"])
             noisy = [{**_columns("noisy_recall", noise.pop("recall")), **noise} for noise in noises]
             rows += [{**found, **noise} for noise in noisy] or [found]

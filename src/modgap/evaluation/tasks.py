@@ -22,12 +22,17 @@ from modgap._core.checks import (
     check_same_width,
 )
 from modgap.closers.closure import Closure
+from modgap.closers.maps import AffineMap
+from modgap.closers.mixed import MixedClosure, by_modality
 from modgap.decisions.metric import Metric, as_metric
 from modgap.decisions.neighbors import check_candidates
-from modgap.errors import ArgumentError, ShapeError
+from modgap.errors import ArgumentError, DataError, ShapeError
 from modgap.robustness.systems import Origin, System
 
 __all__ = ["MixedRetrieval", "MultipleChoice", "PairedRetrieval", "Problem", "Task", "ZeroShot"]
+
+#: Items of each modality that a sample keeps at least: what a map of its own needs.
+_LEAST = 50
 
 
 @dataclass(frozen=True)
@@ -41,8 +46,10 @@ class Problem:
     gallery : array (n, d), or (m, c, d) where each query has its own candidates
     positives : ndarray (m, k) or None
         Right items of each query, -1 where there are fewer than k; None without labels.
-    companions : array (l, d) or None
-        Items of the queries' own modality that share the index; they follow the gallery in it.
+    modalities : ndarray (n,) of str, or None
+        Of each item, where the gallery holds several.
+    own : str or None
+        That of the queries, where it is known.
     rephrased : mapping of str to array (n, d)
         The same gallery in other words.
     paired : bool
@@ -57,7 +64,8 @@ class Problem:
     queries: Array
     gallery: Array
     positives: np.ndarray | None = None
-    companions: Array | None = None
+    modalities: np.ndarray | None = None
+    own: str | None = None
     rephrased: Mapping[str, Array] = field(default_factory=dict)
     paired: bool = False
     ranks: bool = False
@@ -65,11 +73,40 @@ class Problem:
 
     @property
     def gallery_rows(self) -> Array:
-        """The items as one cloud, shape (n, d): what a closer is fitted to."""
+        """The items as one cloud, shape (n, d): what a closer is fitted to.
+
+        Of a mixed gallery those of other modalities than the queries', if there are any.
+        """
         if self.gallery.ndim == 2:
-            return self.gallery
+            own = self.own_items
+            if own.all() or not own.any():
+                return self.gallery
+            rest = asarray_like(np.flatnonzero(~own), self.gallery)
+            return namespace(self.gallery).take(self.gallery, rest, axis=0)
         xp = namespace(self.gallery)
         return xp.reshape(self.gallery, (-1, self.gallery.shape[-1]))
+
+    @property
+    def own_items(self) -> np.ndarray:
+        """Which items are of the queries' own modality, shape (n,); none where the gallery is not mixed."""
+        if self.modalities is None:
+            return np.zeros(int(self.gallery.shape[-2]), dtype=bool)
+        return np.asarray(self.modalities == self.own)
+
+    @property
+    def kinds(self) -> np.ndarray | None:
+        """The modality of each of the `gallery_rows`; None where the gallery is not mixed."""
+        if self.modalities is None:
+            return None
+        own = self.own_items
+        return self.modalities if own.all() else self.modalities[~own]
+
+    def by_modality(self) -> dict[str, np.ndarray]:
+        """Return the rows of each modality of a mixed gallery, modalities in the order they come up."""
+        if self.modalities is None:
+            return {}
+        names = dict.fromkeys(self.modalities.tolist())
+        return {name: np.flatnonzero(self.modalities == name) for name in names}
 
     @property
     def partners(self) -> Array:
@@ -105,7 +142,10 @@ class Problem:
         count = int(self.gallery.shape[0])
         if self.gallery.ndim == 3 or count <= items:
             return small
-        needed = np.unique(small._partners_and_positives())
+        kept = [small._partners_and_positives()]
+        for own in self.by_modality().values():  # none may get lost: each has a map of its own
+            kept.append(rng.permutation(own)[:_LEAST])
+        needed = np.unique(np.concatenate(kept))
         others = np.setdiff1d(np.arange(count), needed)
         drawn = rng.permutation(others)[: max(0, items - needed.size)]
         return small._with_items(np.sort(np.concatenate([needed, drawn])))
@@ -139,33 +179,55 @@ class Problem:
             gallery=of(self.gallery),
             positives=positives,
             partner_rows=partner_rows,
+            modalities=None if self.modalities is None else self.modalities[rows],
             rephrased={name: of(gallery) for name, gallery in self.rephrased.items()},
         )
 
     def system(self, metric: Metric, closure: Closure | None = None) -> System:
         """Return what is stored and compared, before closing or after."""
         if closure is None:
-            return System(self.queries, self._index(self.gallery, self.companions), metric)
+            return System(self.queries, self.gallery, metric)
         closure.check_metric(metric)
-        companions = None
-        given = [(self.gallery, closure.gallery)]
-        if self.companions is not None:
-            companions = closure.queries(self.companions)
-            given.append((self.companions, closure.queries))
-        gallery = self._index(closure.gallery(self.gallery), companions)
-        origin = Origin(metric, tuple(given))
+        maps = self._maps(closure)
+        parts = [(rows, side) for _, rows, side in maps]
+        order = None if len(maps) == 1 else np.argsort(np.concatenate([at for at, _, _ in maps]))
+        origin = Origin(metric, tuple(parts), order)
+        gallery = origin.mapped()
         return System(closure.queries(self.queries), gallery, closure.comparison, origin)
+
+    def _maps(self, closure: Closure) -> list[tuple[np.ndarray, Array, AffineMap]]:
+        """Return parts of the gallery, the places of their rows in it, and the map of each.
+
+        A closure of two maps takes items of the queries' modality for what they are: queries' map.
+        """
+        if isinstance(closure, MixedClosure) and self.modalities is not None:
+            sides = [(at, closure.galleries[name]) for name, at in self.by_modality().items()]
+        else:
+            own = self.own_items
+            if not own.any():
+                return [(np.arange(own.size), self.gallery, closure.gallery)]
+            sides = [
+                (np.flatnonzero(~own), closure.gallery),
+                (np.flatnonzero(own), closure.queries),
+            ]
+        take = namespace(self.gallery).take
+        return [
+            (at, take(self.gallery, asarray_like(at, self.gallery), axis=0), side)
+            for at, side in sides
+            if at.size
+        ]
+
+    def mapped_rows(self, closure: Closure) -> Array:
+        """Return the `gallery_rows` after closing."""
+        if isinstance(closure, MixedClosure) and self.kinds is not None:
+            return by_modality(closure.galleries, self.gallery_rows, self.kinds)
+        return closure.gallery(self.gallery_rows)
 
     def keeps_decisions(self, closure: Closure) -> bool:
         """Whether the closure's promise reaches this problem: a mixed gallery is moved in two ways."""
-        if self.companions is None or closure.method == "none":
+        if not self.own_items.any() or closure.method == "none":
             return True
         return closure.method == "recenter" and closure.comparison.is_distance
-
-    def _index(self, gallery: Array, companions: Array | None) -> Array:
-        if companions is None:
-            return gallery
-        return namespace(gallery).concat([gallery, companions], axis=0)
 
 
 @dataclass(frozen=True)
@@ -198,8 +260,7 @@ class Task:
         return {
             "kind": self.kind,
             "queries": int(first.queries.shape[0]),
-            "gallery": int(first.gallery.shape[-2])
-            + (0 if first.companions is None else int(first.companions.shape[0])),
+            "gallery": int(first.gallery.shape[-2]),
             "dimension": int(first.queries.shape[-1]),
             "metric": self.metric,
         }
@@ -349,44 +410,133 @@ class MultipleChoice(Task):
 
 
 class MixedRetrieval(Task):
-    """Retrieval from an index that holds both modalities.
+    """Retrieval from a collection that holds several modalities.
 
     Parameters
     ----------
     queries : array (m, d), floating
-        For example texts.
+        Texts, images, or both: one problem for each modality of theirs.
     gallery : array (n, d), floating
-        Items of the other modality, for example images.
-    companions : array (l, d), floating
-        Items of the queries' modality in the same index (not the queries themselves: each would
-        find itself).
-    partners : array (m,), integers, optional
-        Row of `gallery` that answers each query.
+        The items, of all modalities.
+    modalities : sequence of n str
+        The modality of each item.
+    partners : array (m,) or (m, k), integers, optional
+        Gallery rows that answer each query, -1 where there are fewer than k.
+    labels : pair of arrays (m,) and (n,), integers, optional
+        In the place of partners: an item answers a query of the same label. Needs memory for the items of
+        the largest label times m.
+    query_modalities : str, or sequence of m str, optional
+        What the queries are. Closers of two maps, such as `mean-shift`, must know which items are of
+        the queries' own kind; the others need it only to tell several kinds of queries apart.
     metric : {"cosine", "ip", "euclidean"}
+
+    Raises
+    ------
+    ArgumentError, DataError, ShapeError
+        The arrays do not fit together, or the gallery holds one modality.
 
     Notes
     -----
-    With a gap the queries' own modality crowds out the other. Closing it is meant to change answers
-    here, so only `none` and, but for inner product, `recenter` count as exact.
+    With a gap, one modality crowds out the others. Closing it is meant to change answers here, so only
+    `none` and, where both sides move, `recenter` count as exact. The queries themselves should not be
+    among the items: each would find itself.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> rng = np.random.default_rng(0)
+    >>> items, queries = rng.normal(size=(6, 4)), rng.normal(size=(3, 4))
+    >>> task = MixedRetrieval(queries, items, ["image"] * 4 + ["text"] * 2, [0, 1, 2])
+    >>> task.problems[0].by_modality()["text"].tolist()
+    [4, 5]
     """
 
     def __init__(
         self,
         queries: Float[Array, "m d"],
         gallery: Float[Array, "n d"],
-        companions: Float[Array, "l d"],
+        modalities: Sequence[str],
         partners: Any = None,
         *,
+        labels: tuple[Any, Any] | None = None,
+        query_modalities: str | Sequence[str] | None = None,
         metric: str = "cosine",
     ) -> None:
         metric = as_metric(metric)
-        strict = not metric.needs_directions
-        queries, gallery = check_clouds(queries, gallery, zero_rows=strict)
-        companions = check_cloud(companions, "companions", zero_rows=strict)
-        check_same_width(queries, "queries", companions, "companions")
-        positives = _labels(partners, queries.shape[0], gallery.shape[0], name="partners")
-        problem = Problem("mixed gallery", queries, gallery, positives, companions=companions)
-        super().__init__("mixed-retrieval", metric, (problem,))
+        queries, gallery = check_clouds(queries, gallery, zero_rows=not metric.needs_directions)
+        count, items = int(queries.shape[0]), int(gallery.shape[0])
+        names = _names_of_rows(modalities, "modalities", items, "gallery")
+        if len(set(names.tolist())) < 2:
+            raise ArgumentError(
+                f"`modalities` must name two or more; all {items} items are {str(names[0])!r}, which is "
+                "no mixed collection"
+            )
+        positives = _answers(partners, labels, count, items)
+        whole = Problem("mixed gallery", queries, gallery, positives, modalities=names, ranks=True)
+        super().__init__("mixed-retrieval", metric, _by_kind(whole, query_modalities))
+
+
+def _by_kind(whole: Problem, query_modalities: str | Sequence[str] | None) -> tuple[Problem, ...]:
+    """Return one problem for each modality of the queries."""
+    if query_modalities is None:
+        return (whole,)
+    if isinstance(query_modalities, str):
+        return (replace(whole, own=query_modalities),)
+    kinds = _names_of_rows(
+        query_modalities, "query_modalities", int(whole.queries.shape[0]), "queries"
+    )
+    return tuple(
+        replace(whole.subset(np.flatnonzero(kinds == kind)), name=f"{kind} -> all", own=kind)
+        for kind in dict.fromkeys(kinds.tolist())
+    )
+
+
+def _names_of_rows(values: Any, name: str, rows: int, rows_of: str) -> np.ndarray:
+    """Return one name per row, shape (rows,) of str."""
+    if isinstance(values, str):
+        raise ShapeError(
+            f"`{name}` must name the modality of each row of `{rows_of}`; got {values!r}"
+        )
+    found = np.asarray(values)
+    if found.shape != (rows,):
+        raise ShapeError(
+            f"`{name}` must name the modality of each row of `{rows_of}`; got shape {found.shape} "
+            f"for {rows} rows"
+        )
+    if found.dtype.kind not in "UOiu" or not all(str(value) for value in found.tolist()):
+        raise DataError(f"`{name}` must hold names; got {found.dtype} or an empty name")
+    return found.astype(str)
+
+
+def _answers(partners: Any, labels: Any, rows: int, items: int) -> np.ndarray | None:
+    """Return the right items of each query, shape (rows, k), padded with -1; None where unknown."""
+    if labels is None:
+        if partners is None:
+            return None
+        table = np.asarray(partners)
+        if table.ndim != 2:
+            return check_indices(partners, "partners", rows=rows, below=items)[:, None]
+        flat = check_indices(
+            table.ravel(), "partners", rows=rows * table.shape[1], below=items, low=-1
+        )
+        return flat.reshape(rows, -1)
+    if partners is not None:
+        raise ArgumentError("`partners` and `labels` say the same; give one of them")
+    try:
+        asked, given = labels
+    except (TypeError, ValueError):
+        raise ArgumentError(
+            "`labels` must be a pair: labels of the queries, and labels of the items"
+        ) from None
+    limit = int(np.iinfo(np.int64).max)
+    asked = check_indices(asked, "labels[0]", rows=rows, below=limit)
+    given = check_indices(given, "labels[1]", rows=items, below=limit, rows_of="gallery")
+    known, place = np.unique(given, return_inverse=True)
+    table = np.concatenate([_by_owner(place, known.size), np.full((1, 1), -1).repeat(
+        int(np.bincount(place).max()), axis=1)])  # fmt: skip
+    where = np.searchsorted(known, asked)
+    there = (where < known.size) & (known[np.minimum(where, known.size - 1)] == asked)
+    return np.asarray(table[np.where(there, where, known.size)])
 
 
 def _queries_and(other: Any, queries: Any, name: str, metric: Metric) -> tuple[Array, Array]:

@@ -116,8 +116,8 @@ class Answers:
         items = int(problem.gallery.shape[-2])
         if problem.gallery.ndim == 3:
             return f"choice {index}"
-        if index >= items:
-            return f"companion {index - items}"
+        if problem.modalities is not None:
+            return f"{problem.modalities[index]} {index}"
         if self.classes is not None and len(self.classes) == items:
             return str(self.classes[index])
         return f"{self.item} {index}"

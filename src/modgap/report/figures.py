@@ -15,7 +15,7 @@ __all__ = ["bits", "free_share", "gap_figures"]
 
 def free_share(ground: Ground) -> float | None:
     """Return the share of the gap's length that no decision depends on; None in a mixed gallery."""
-    if ground.problem.companions is not None:
+    if ground.problem.modalities is not None:
         return None
     stats = ground.statistics
     length = float(np.linalg.norm(stats.gap))

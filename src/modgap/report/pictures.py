@@ -8,6 +8,7 @@ import numpy as np
 
 from modgap._core.arrays import Array, asarray_like, namespace, to_numpy
 from modgap.closers.closure import Closure
+from modgap.closers.mixed import MixedClosure, by_modality
 from modgap.closers.statistics import Statistics
 from modgap.decisions.metric import INNER_PRODUCT
 
@@ -16,23 +17,38 @@ __all__ = ["clouds"]
 _NAMES = ("queries", "gallery")
 
 
-def clouds(stats: Statistics, closure: Closure, *, most: int, seed: int) -> dict[str, Any]:
+def clouds(
+    stats: Statistics,
+    closure: Closure,
+    *,
+    most: int,
+    seed: int,
+    kinds: np.ndarray | None = None,
+) -> dict[str, Any]:
     """Return both clouds in two coordinates, before closing and after, at most so many points each.
 
     x runs along the gap; y along the first principal axis of what remains of both clouds, each about
     its own mean, at right angles to the gap. The gallery's mean is the origin of both pictures. By
     inner product a shift of the whole gallery changes no answer: it is drawn where it lies nearest to
-    the queries, as it was stored or where the query map takes it.
+    the queries, as it was stored or where the query map takes it. `kinds` are the modalities of the
+    gallery's rows where each has a map of its own.
     """
     rng = np.random.default_rng(seed)
+    chosen = [
+        np.sort(rng.permutation(cloud.shape[0])[:most])  # type: ignore[union-attr]
+        for cloud in (stats.query_rows, stats.gallery_rows)
+    ]  # of the prepared rows: under cosine of unit length
     rows = [
-        _draw(cloud, rng, most) for cloud in (stats.query_rows, stats.gallery_rows)
-    ]  # the prepared rows: under cosine of unit length
-    before = [np.asarray(to_numpy(cloud), dtype=np.float64) for cloud in rows]
-    after = [
-        np.asarray(to_numpy(side(cloud)), dtype=np.float64)
-        for side, cloud in zip((closure.queries, closure.gallery), rows, strict=True)
+        _rows(cloud, at)
+        for cloud, at in zip((stats.query_rows, stats.gallery_rows), chosen, strict=True)
     ]
+    before = [np.asarray(to_numpy(cloud), dtype=np.float64) for cloud in rows]
+    if isinstance(closure, MixedClosure) and kinds is not None:
+        items = by_modality(closure.galleries, rows[1], kinds[chosen[1]])
+    else:
+        items = closure.gallery(rows[1])
+    mapped = (closure.queries(rows[0]), items)
+    after = [np.asarray(to_numpy(cloud), dtype=np.float64) for cloud in mapped]
     if closure.comparison == INNER_PRODUCT and closure.bound is not None:
         after[1] = _nearest(after, np.asarray(to_numpy(closure.queries(rows[1])), np.float64))
     axes = _axes(stats.gap, before, after)
@@ -51,10 +67,8 @@ def _size(cloud: np.ndarray) -> float:
     return float(np.sqrt(cloud.var(axis=0).sum()))
 
 
-def _draw(cloud: Array | None, rng: np.random.Generator, most: int) -> Any:
-    count = cloud.shape[0]  # type: ignore[union-attr]
-    chosen = np.sort(rng.permutation(count)[:most])
-    return namespace(cloud).take(cloud, asarray_like(chosen, cloud), axis=0)
+def _rows(cloud: Array | None, at: np.ndarray) -> Any:
+    return namespace(cloud).take(cloud, asarray_like(at, cloud), axis=0)
 
 
 def _nearest(after: list[np.ndarray], moved: np.ndarray) -> np.ndarray:

@@ -249,7 +249,13 @@ def _closer(advice: Advice, study: Study) -> Row:
 
 def _sweep(found: Survey, label: str, alphas: Sequence[float]) -> dict[str, Any] | None:
     """Return agreement and what survives the first noise by alpha, per problem; None without alpha."""
-    if "alpha" not in METHODS[label.partition(":")[0]].takes or not alphas:
+    known = METHODS.get(label.partition(":")[0])
+    if (
+        known is None
+        or "alpha" not in known.takes
+        or not alphas
+        or found.drawn.problems[0].modalities is not None
+    ):
         return None
     noises = tuple(noise for noise in found.noises if noise.side != "queries")[:1]
     plan = replace(found.plan, closers=(label,), alphas=tuple(alphas), noises=noises)
@@ -286,7 +292,9 @@ def _problem(
         "free_share": free_share(ground),
         "gap": gap_figures(ground),
         "bits": bits(ground),
-        "clouds": clouds(ground.statistics, closed.closure, most=max_points, seed=seed),
+        "clouds": clouds(
+            ground.statistics, closed.closure, most=max_points, seed=seed, kinds=problem.kinds
+        ),
         "noises": _noises(none, bare, closed),
         "moves": answers.moves(),
         "flips": answers.flips(),

@@ -12,6 +12,11 @@ from modgap.report.words import listed, said, share
 __all__ = ["due", "verdict", "when_not"]
 
 Found = dict[str, Any]
+#: What a mixed collection is judged by.
+_MERGED = {
+    "ndcg": "the NDCG of the first ten on queries that it was not fitted to",
+    "shown": "the share of the modality least seen among the first ten, over its share of the collection,",
+}
 _METRICS = {"cosine": "cosine", "euclidean": "Euclidean distance", "ip": "inner product"}
 
 
@@ -23,7 +28,7 @@ def verdict(found: Found) -> str:
     if chosen is None or none is None or chosen is none:
         return "Leave the embeddings as they are: closing the gap does nothing here."
     what = _judged_words(advice, bool(found["settings"]["noises"]))
-    name = "accuracy" if advice["evidence"]["judged_by"] == "accuracy" else "retention"
+    name = advice["evidence"]["judged_by"]
     before, after = none[name], chosen[name]
     change = f"{what} goes from {before:.3f} to {after:.3f}"
     if not closer["recommended"]:
@@ -38,6 +43,8 @@ def verdict(found: Found) -> str:
 
 
 def _judged_words(advice: Found, noisy: bool) -> str:
+    if advice["evidence"]["judged_by"] in _MERGED:
+        return _MERGED[advice["evidence"]["judged_by"]]
     under = " under noise" if noisy else ""
     if advice["evidence"]["judged_by"] == "accuracy":
         return f"the accuracy{under} on queries that it was not fitted to"
@@ -51,7 +58,7 @@ def due(found: Found) -> str | None:
     bare, none, chosen = (figures.get(label) for label in ("none:ip", "none", closer["label"]))
     if bare is None or none is None or chosen is None or not found["settings"]["noises"]:
         return None
-    name = "accuracy" if evidence["judged_by"] == "accuracy" else "retention"
+    name = evidence["judged_by"]
     metric, label = _METRICS[found["task"]["metric"]], closer["label"]
     return (
         f"By {metric}, as it is: {none[name]:.3f}. By inner product, nothing closed: {bare[name]:.3f}, so "

@@ -31,10 +31,14 @@ class Origin:
         How decisions were taken before closing.
     given : tuple of (array, AffineMap)
         Parts of the gallery, one after the other, shape (n, d) or (m, c, d), each with its map.
+    order : ndarray (n,) of int, or None
+        Place of each item of the gallery among the rows of all parts, where they do not just follow
+        one another.
     """
 
     metric: Metric
     given: tuple[tuple[Array, AffineMap], ...]
+    order: np.ndarray | None = None
 
     @cached_property
     def parts(self) -> tuple[tuple[Array, AffineMap], ...]:
@@ -44,7 +48,19 @@ class Origin:
     def stored(self, rows: list[Array]) -> Array:
         """Return what such rows, one array for each part, are stored as."""
         mapped = [side(each) for each, (_, side) in zip(rows, self.parts, strict=True)]
-        return mapped[0] if len(mapped) == 1 else namespace(mapped[0]).concat(mapped, axis=0)
+        return self._together(mapped)
+
+    def mapped(self) -> Array:
+        """Return what the given rows are stored as."""
+        return self._together([side(rows) for rows, side in self.given])
+
+    def _together(self, mapped: list[Array]) -> Array:
+        """Return the mapped parts as one gallery."""
+        xp = namespace(mapped[0])
+        whole = mapped[0] if len(mapped) == 1 else xp.concat(mapped, axis=0)
+        if self.order is None:
+            return whole
+        return xp.take(whole, asarray_like(self.order, whole), axis=0)
 
 
 @dataclass(frozen=True, eq=False)

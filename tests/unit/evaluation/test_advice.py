@@ -76,7 +76,8 @@ def test_a_mixed_gallery_is_judged_by_what_it_answers_rightly() -> None:
     texts = topics[:40] + 0.3 * RNG.normal(size=(40, 16))
     images = topics[:40] + 0.3 * RNG.normal(size=(40, 16)) + 4
     companions = topics[40:] + 0.3 * RNG.normal(size=(20, 16))
-    task = MixedRetrieval(texts, images, companions, np.arange(40))
+    items, kinds = np.concatenate([images, companions]), ["image"] * 40 + ["text"] * 20
+    task = MixedRetrieval(texts, items, kinds, np.arange(40), query_modalities="text")
     advice = advise(task, [Gaussian(0.1)])
     rows = rows_of(advice)
     assert rows["none"]["accuracy"] < 0.2 < 0.8 < rows[advice.method]["accuracy"]
@@ -113,7 +114,10 @@ def real_tasks(real_data: Any, metric: str) -> dict[str, Any]:
     turn = np.linalg.qr(np.random.default_rng(0).normal(size=(512, 128)))[0].astype(np.float32)
     photos = [real_data("photos_clip_vitb32", f"{n}.npy") @ turn for n in ("texts", "images")]
     choices = caltech[1][3][np.arange(12)[None] + np.zeros((60, 1), int)]
-    texts = coco[1][100:180]
+    mixed, kinds = (
+        np.concatenate([coco[0][:100], coco[1][100:180]]),
+        ["image"] * 100 + ["text"] * 80,
+    )
     return {
         "caltech": ZeroShot(caltech[0][:100], caltech[1][3], caltech[2][:100], metric=metric),
         "cifar10": ZeroShot(cifar[0][:100], cifar[1][0], cifar[2][:100], metric=metric),
@@ -121,7 +125,7 @@ def real_tasks(real_data: Any, metric: str) -> dict[str, Any]:
         "coco untrained": PairedRetrieval(*(side[:40] for side in raw), metric=metric),
         "photos": ZeroShot(photos[0][:60], photos[1][::60], metric=metric),
         "choice": MultipleChoice(caltech[0][:60], choices, metric=metric),
-        "mixed": MixedRetrieval(coco[1][:80], coco[0][:100], texts, np.arange(80), metric=metric),
+        "mixed": MixedRetrieval(coco[1][:80], mixed, kinds, np.arange(80), metric=metric),
     }
 
 

@@ -264,10 +264,17 @@ def test_multiple_choice_and_mixed_galleries_run_through_all_noises() -> None:
     decided = np.linalg.norm(candidates - QUERIES[:, None], axis=2).argmin(axis=1)
     assert study["none"].clean_accuracy == pytest.approx((decided == answers).mean())
     texts = RNG.normal(size=(20, 12)) + 4
-    mixed = MixedRetrieval(texts, texts - 8, texts + 0.5, np.arange(20), metric="euclidean")
+    mixed = MixedRetrieval(
+        texts,
+        np.concatenate([texts - 8, texts + 0.5]),
+        ["image"] * 20 + ["text"] * 20,
+        np.arange(20),
+        query_modalities="text",
+        metric="euclidean",
+    )
     found = evaluate(mixed, ["none", "recenter", "mean-shift"])
     assert [row.exact for row in found] == [True, True, False]
-    # Companions lie with the queries: without closing they crowd out the gallery.
+    # Items of the queries' kind lie with them: without closing they crowd out the others.
     assert found["none"].clean_accuracy == 0
     assert found["mean-shift"].clean_accuracy > 0.3
 

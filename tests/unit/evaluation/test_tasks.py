@@ -65,17 +65,74 @@ def test_multiple_choice_fits_closers_to_all_candidates() -> None:
     assert np.allclose(system.gallery, candidates - candidates.reshape(-1, 6).mean(axis=0))
 
 
+COMPANIONS = RNG.normal(size=(5, 6))
+#: Kinds in turn, so that nothing works by their order alone.
+KINDS = np.array(["text", "image"] * 4 + ["text"])
+
+
+def interleaved(images: np.ndarray) -> np.ndarray:
+    items = np.empty((9, 6))
+    items[KINDS == "image"], items[KINDS == "text"] = images, COMPANIONS
+    return items
+
+
+def mixed(images: np.ndarray = GALLERY, **more: object) -> MixedRetrieval:
+    items = interleaved(images)
+    return MixedRetrieval(QUERIES, items, KINDS, np.arange(12) % 9, **more)  # type: ignore[arg-type]
+
+
 def test_a_mixed_gallery_moves_each_modality_by_its_own_map() -> None:
-    companions = RNG.normal(size=(5, 6))
-    task = MixedRetrieval(QUERIES, GALLERY, companions, np.arange(12) % 4, metric="euclidean")
+    task = mixed(query_modalities="text", metric="euclidean")
     problem = task.problems[0]
     closure = closers.fit("orthogonal", QUERIES, GALLERY, metric="euclidean")
+    assert np.allclose(problem.gallery_rows, GALLERY)
     system = problem.system(EUCLIDEAN, closure)
-    assert np.allclose(system.gallery[:4], closure.gallery(GALLERY))
-    assert np.allclose(system.gallery[4:], companions)
+    assert np.allclose(system.gallery[KINDS == "image"], closure.gallery(GALLERY))
+    assert np.allclose(system.gallery[KINDS == "text"], COMPANIONS)
     assert closure.exact
     assert not problem.keeps_decisions(closure)
     assert task.describe()["gallery"] == 9
+    merged = closers.calibrate(QUERIES, {"image": GALLERY, "text": COMPANIONS})
+    found = problem.system(COSINE, merged).gallery
+    assert np.allclose(found[KINDS == "image"], merged.apply_gallery(GALLERY, "image"))
+    assert np.allclose(found[KINDS == "text"], merged.apply_gallery(COMPANIONS, "text"))
+
+
+def test_queries_of_several_kinds_make_several_problems() -> None:
+    asked = np.array(["image", "text", "text"] * 4)
+    task = mixed(query_modalities=asked)
+    assert [(p.name, p.own, p.queries.shape[0]) for p in task.problems] == [
+        ("image -> all", "image", 4),
+        ("text -> all", "text", 8),
+    ]
+    assert task.problems[1].positives is not None
+    assert (
+        task.problems[1].positives[:, 0].tolist() == (np.arange(12) % 9)[asked == "text"].tolist()
+    )
+    assert np.allclose(task.problems[0].gallery_rows, COMPANIONS)
+
+
+def test_labels_say_what_answers() -> None:
+    asked, given = np.array([7, 5, 9] * 4), np.array([5, 7, 5, 5, 7, 8, 8, 8, 8])
+    items = interleaved(GALLERY)
+    found = MixedRetrieval(QUERIES, items, KINDS, labels=(asked, given)).problems[0].positives
+    assert found is not None
+    for row, label in zip(found, asked, strict=True):
+        assert [i for i in row if i >= 0] == np.flatnonzero(given == label).tolist()
+
+
+def test_a_sample_keeps_some_items_of_every_modality() -> None:
+    items, kinds = RNG.normal(size=(5000, 6)), ["image"] * 4940 + ["text"] * 60
+    task = MixedRetrieval(QUERIES, items, kinds, np.arange(12))
+    small = task.sampled(queries=5, items=150, seed=0).problems[0]
+    assert {name: rows.size >= 50 for name, rows in small.by_modality().items()} == {
+        "image": True, "text": True,
+    }  # fmt: skip
+    assert small.gallery.shape == (150, 6)
+    assert small.positives is not None
+    for query, row in zip(small.queries, small.positives[:, 0], strict=True):
+        there = int(np.flatnonzero((query == QUERIES).all(axis=1))[0])
+        assert np.array_equal(small.gallery[row], items[there])
 
 
 @pytest.mark.parametrize(
@@ -91,9 +148,8 @@ def test_recentring_keeps_a_mixed_gallery_only_where_both_sides_move(
     metric: str, compare: str | None, kept: bool
 ) -> None:
     # By product the queries' map is the identity: their companions stay, while the gallery moves.
-    companions = RNG.normal(size=(5, 6))
     gallery = GALLERY + 3
-    problem = MixedRetrieval(QUERIES, gallery, companions, metric=metric).problems[0]
+    problem = mixed(gallery, query_modalities="text", metric=metric).problems[0]
     closure = closers.fit("recenter", QUERIES, gallery, metric=metric, compare=compare)
     assert closure.exact
     assert problem.keeps_decisions(closure) == kept
@@ -146,7 +202,28 @@ def test_a_closure_of_another_metric_is_refused() -> None:
         ),
         (lambda: PairedRetrieval(QUERIES, GALLERY, owners=[99] * 4), DataError, "from 99 to 99"),
         (lambda: MultipleChoice(QUERIES, np.ones((5, 2, 6))), ShapeError, "one set per query"),
-        (lambda: MixedRetrieval(QUERIES, GALLERY, GALLERY[:, :2]), ShapeError, "companions"),
+        (lambda: MixedRetrieval(QUERIES, GALLERY, list("abc")), ShapeError, r"\(3,\) for 4 rows"),
+        (lambda: MixedRetrieval(QUERIES, GALLERY, "text"), ShapeError, "each row of `gallery`"),
+        (lambda: MixedRetrieval(QUERIES, GALLERY, ["a"] * 4), ArgumentError, "all 4 items are 'a'"),
+        (lambda: MixedRetrieval(QUERIES, GALLERY, ["a", "b", "", "a"]), DataError, "empty name"),
+        (lambda: MixedRetrieval(QUERIES, GALLERY, [0.5] * 4), DataError, "must hold names"),
+        (lambda: mixed(query_modalities=["a"]), ShapeError, r"`query_modalities`.*for 12 rows"),
+        (lambda: mixed(labels=([0] * 12, [0] * 9)), ArgumentError, "say the same"),
+        (
+            lambda: MixedRetrieval(QUERIES, GALLERY, list("abab"), labels=([0] * 12, [0])),
+            ShapeError,
+            r"per row of `gallery`; got 1 for 4",
+        ),
+        (
+            lambda: MixedRetrieval(QUERIES, GALLERY, list("abab"), labels=[0] * 12),
+            ArgumentError,
+            "must be a pair",
+        ),
+        (
+            lambda: MixedRetrieval(QUERIES, GALLERY, list("abab"), np.full((12, 2), 4)),
+            DataError,
+            r"in \[-1, 4\)",
+        ),
     ],
 )
 def test_bad_tasks_say_what_is_wrong(make: object, error: type[Exception], message: str) -> None:

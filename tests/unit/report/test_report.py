@@ -36,6 +36,7 @@ def tasks() -> dict[str, modgap.evaluation.tasks.Task]:
     pairs = clouds(20, 20)
     labels = np.arange(40) % 6
     own = np.random.default_rng(4).normal(size=(40, 4, 12))
+    both, kinds = np.concatenate([x, y[:5] + 0.1]), ["image"] * 6 + ["text"] * 5
     several = np.stack([x, x + 0.3 * clouds(6, 6)[0]])
     return {
         "zero-shot": modgap.ZeroShot(y, x, labels),
@@ -48,8 +49,8 @@ def tasks() -> dict[str, modgap.evaluation.tasks.Task]:
         "captions": modgap.PairedRetrieval(x, y, owners=labels),
         "choice": modgap.MultipleChoice(y, own, np.zeros(40, dtype=int)),
         "choice, no answers": modgap.MultipleChoice(y, own),
-        "mixed": modgap.MixedRetrieval(y, x, y[:5] + 0.1, labels),
-        "mixed, no partners": modgap.MixedRetrieval(y, x, y[:5] + 0.1),
+        "mixed": modgap.MixedRetrieval(y, both, kinds, labels, query_modalities="text"),
+        "mixed, no partners": modgap.MixedRetrieval(y, both, kinds),
         "one item": modgap.ZeroShot(y, x[:1]),
         "one query": modgap.ZeroShot(y[:1], x),
         "full rank": modgap.ZeroShot(*clouds(n=40)),

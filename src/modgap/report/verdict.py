@@ -28,7 +28,7 @@ def verdict(found: Found) -> str:
     if chosen is None or none is None or chosen is none:
         return "Leave the embeddings as they are: closing the gap does nothing here."
     what = _judged_words(advice, bool(found["settings"]["noises"]))
-    name = advice["evidence"]["judged_by"]
+    name = _figure_of(advice["evidence"])
     before, after = none[name], chosen[name]
     change = f"{what} goes from {before:.3f} to {after:.3f}"
     if not closer["recommended"]:
@@ -40,6 +40,12 @@ def verdict(found: Found) -> str:
         f"Closing the gap with {advice['method']} changes {share(1 - chosen['agreement'])} of the "
         f"answers, and {change}."
     )
+
+
+def _figure_of(evidence: Found) -> str:
+    """Return the name of the figure that the sentences speak of."""
+    judge = evidence["judged_by"]
+    return judge if judge in ("accuracy", *_MERGED) else "retention"
 
 
 def _judged_words(advice: Found, noisy: bool) -> str:
@@ -58,7 +64,7 @@ def due(found: Found) -> str | None:
     bare, none, chosen = (figures.get(label) for label in ("none:ip", "none", closer["label"]))
     if bare is None or none is None or chosen is None or not found["settings"]["noises"]:
         return None
-    name = evidence["judged_by"]
+    name = _figure_of(evidence)
     metric, label = _METRICS[found["task"]["metric"]], closer["label"]
     return (
         f"By {metric}, as it is: {none[name]:.3f}. By inner product, nothing closed: {bare[name]:.3f}, so "

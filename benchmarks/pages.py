@@ -143,24 +143,26 @@ def fitting(result: dict[str, Any]) -> str:
         for label in order
     ]
     wrong = [
-        _line(["fitted to", "searched", "recall", "over the best without"]),
+        _line(["fitted to", "searched", "over the best without", "with shrinkage .6"]),
         _line(["---"] * 4),
     ]
     for where, found in details["wrong"].items():
-        wrong += [_wrong_line(line, where) for line in found]
+        for chosen, cautious in zip(found[::2], found[1::2], strict=True):
+            gains = [_gain(**line["over_rival"]) for line in (chosen, cautious)]
+            wrong.append(_line([chosen["fitted_to"], where, *gains]))
     kinds = [
         _line(["fitted to", "searched", "recall", "over the best without"]),
         _line(["---"] * 4),
     ]
     for name, found in details["kinds"].items():
         kinds += [
-            _wrong_line(line, f"{SETS.get(name, name)}, with {line['searched_with']}")
+            _kind_line(line, f"{SETS.get(name, name)}, with {line['searched_with']}")
             for line in found
         ]
     return "\n\n".join("\n".join(table) for table in (lines, wrong, kinds))
 
 
-def _wrong_line(line: dict[str, Any], where: str) -> str:
+def _kind_line(line: dict[str, Any], where: str) -> str:
     return _line([line["fitted_to"], where, _share(line["recall"]), _gain(**line["over_rival"])])
 
 
@@ -233,8 +235,10 @@ PAGES: dict[str, dict[str, tuple[Callable[[dict[str, Any]], str], str]]] = {
     "docs/guide/indexing.md": {
         "codes": (codes, "codes"),
         "graphs": (graphs, "graphs"),
+        "fitting": (fitting, "fitting"),
     },
     "docs/guide/measuring.md": {"bits": (bits, "bits")},
+    "docs/theory_balanced.md": {"better_maps": (better_maps, "better_maps")},
     "README.md": {"front": (front, "codes")},
 }
 

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from modgap import ZeroShot, closers, evaluate
+from modgap import ZeroShot, advise, closers, evaluate
 from modgap.closers import MIXED_METHODS
 from modgap.errors import ArgumentError, ClosureError, ShapeError
 from modgap.evaluation import MixedRetrieval
@@ -179,3 +179,33 @@ def test_what_cannot_be_fitted_is_said_in_one_line() -> None:
     same[KINDS == "text"] = 1.0
     with pytest.raises(ValueError, match=r"'text'.* 30 rows that are all equal"):
         evaluate(MixedRetrieval(QUERIES, same, KINDS), "calibrate")
+
+
+def test_advice_leads_to_calibrate_where_it_wins(real_data) -> None:
+    images, texts = (real_data("coco_clip_vitb16", f"{name}.npy") for name in ("images", "texts"))
+    items = np.concatenate([images, texts[:100]])
+    kinds = ["image"] * 500 + ["text"] * 100
+    rows = np.arange(100, 200)
+    found = advise(MixedRetrieval(texts[rows], items, kinds, rows), [])
+    assert found.method.startswith("calibrate")
+    assert found.evidence["judged_by"] == "ndcg"
+    assert "No ranking within a modality changes" in found.text
+    assert "--method calibrate" in found.command
+    blind = advise(MixedRetrieval(texts[rows], items, kinds), [])
+    assert blind.method == "calibrate"
+    assert "as it is, the first ten hold 0% image, 100% text" in blind.text
+
+
+@pytest.mark.parametrize("answers", [{}, {"labels": None}])
+def test_advice_leaves_alone_what_has_no_gap(answers: dict) -> None:  # type: ignore[type-arg]
+    rng = np.random.default_rng(3)
+    items, queries = rng.normal(size=(80, 12)), rng.normal(size=(40, 12))
+    words = {"labels": (np.arange(40), np.arange(80) % 40)} | answers
+    found = advise(MixedRetrieval(queries, items, ["image", "text"] * 40, **words), [])
+    assert (found.method, found.text[:8]) == ("none", "Leave it")
+
+
+def test_few_queries_teach_nothing() -> None:
+    items = np.random.default_rng(4).normal(size=(20, 12))
+    few = advise(MixedRetrieval(QUERIES[:5], items, ["image", "text"] * 10), [])
+    assert few.method == "none"

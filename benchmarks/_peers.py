@@ -6,6 +6,9 @@ import faiss
 import numpy as np
 from _harness import SEED
 
+#: Rounds of OPQ's rotation, and rows that it learns from; its product quantizer then learns from all.
+OPQ_ROUNDS, OPQ_ROWS = 12, 4096
+
 
 def principal(rows: np.ndarray, k: int) -> np.ndarray:
     """Return the k strongest axes (d, k) of the rows' second moments."""
@@ -72,14 +75,14 @@ def quantizer(name: str, d: int) -> faiss.Index:
         )
     if name.startswith("RaBitQ"):
         index = faiss.IndexRaBitQ(d, metric)
-        index.qb = 0
+        index.qb = 8
         return _turned(index, d) if name.endswith("rotated") else index
     pieces = int(name.removeprefix("O").removeprefix("PQ"))
     index = faiss.IndexPQ(d, pieces, 8, metric)
     if not name.startswith("O"):
         return index
     matrix = faiss.OPQMatrix(d, pieces)
-    matrix.niter = 12
+    matrix.niter, matrix.max_train_points = OPQ_ROUNDS, OPQ_ROWS
     return faiss.IndexPreTransform(matrix, index)
 
 

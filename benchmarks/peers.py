@@ -1,8 +1,8 @@
 """Peers at equal bytes, side by side: projections, rotations, product and scalar quantizers, centring.
 
 Each in its best form, and each quantizer on bare, recentred and balanced rows: most of what a peer does can
-be done after balancing too. Queries stay floats but for RaBitQ. Time to fit is the processor's, over that of
-`balanced` from the same rows.
+be done after balancing too. Queries stay floats but for RaBitQ. Time to fit is the processor's, over
+that of `balanced` from the same rows.
 """
 
 from __future__ import annotations
@@ -122,8 +122,11 @@ def compare(images: np.ndarray, texts: np.ndarray, *, quick: bool) -> list[dict[
         if label != "none":
             rotated_signs(bench, label, 3 if quick else 15)
     for name, size in QUANTIZERS.items():
-        if quick and "PQ" in name or name.startswith("O") and len(images) < 2 * d:
-            continue  # FAISS learns no rotation from fewer rows than dimensions
+        few = (
+            name.startswith("O") and len(images) < 2 * d
+        )  # FAISS cannot learn a rotation from them
+        if few or (quick and "PQ" in name):
+            continue
         for label in bench.sides:
             if "PQ" not in name or label != "recenter":
                 quantized(bench, label, name, size)

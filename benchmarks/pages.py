@@ -234,6 +234,7 @@ def bits(result: dict[str, Any]) -> str:
 PAGES: dict[str, dict[str, tuple[Callable[[dict[str, Any]], str], str]]] = {
     "docs/guide/indexing.md": {
         "codes": (codes, "codes"),
+        "peers": (peers, "peers"),
         "graphs": (graphs, "graphs"),
         "fitting": (fitting, "fitting"),
     },

@@ -41,11 +41,15 @@ def sets(*, quick: bool) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 
 def load(name: str, array: str) -> np.ndarray:
+    """Return rows of the real data at unit length, float32."""
+    rows = stored(name, array).astype(np.float32)  # unit only to the precision they were stored in
+    return np.asarray(rows / np.linalg.norm(rows, axis=-1, keepdims=True))
+
+
+def stored(name: str, array: str) -> np.ndarray:
     """Return an array of the real data, which lies beside the checkout or where a variable says."""
     folder = os.environ.get("MODGAP_TEST_DATA", str(HERE.parents[1] / "shared" / "data"))
-    rows = np.load(os.path.join(folder, name, f"{array}.npy"))
-    rows = rows.astype(np.float32)  # unit length only to the precision that they were stored in
-    return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True))
+    return np.asarray(np.load(os.path.join(folder, name, f"{array}.npy")))
 
 
 def halves(rows: np.ndarray, seed: int = SEED) -> tuple[np.ndarray, np.ndarray]:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
+import sys
 
 # Before NumPy is loaded, and inherited by workers and child processes: the products here are small, and
 # two workers with two spinning threads each on two cores take several times as long.
 for _name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
+if "numpy" in sys.modules:  # a plugin was faster
+    import threadpoolctl
+
+    threadpoolctl.threadpool_limits(int(os.environ["OPENBLAS_NUM_THREADS"]))
 
 import importlib
 import importlib.util
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

@@ -218,8 +218,10 @@ def test_closing_twice_closes_once(method, seed):
     first = fit(method, queries, gallery)
     y, x = first.apply_queries(queries), first.apply_gallery(gallery)
     again = fit(method, y, x)
-    np.testing.assert_allclose(again.apply_queries(y), y, atol=1e-11)
-    np.testing.assert_allclose(again.apply_gallery(x), x, atol=1e-11)
+    # The mean that is taken off is kept in float32: of each coordinate that much may be left to the second.
+    left = 2.0**-23 * np.abs(gallery).max()
+    np.testing.assert_allclose(again.apply_queries(y), y, rtol=0, atol=left)
+    np.testing.assert_allclose(again.apply_gallery(x), x, rtol=0, atol=left)
 
 
 @given(seed=SEEDS)

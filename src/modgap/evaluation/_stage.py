@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -20,12 +19,11 @@ from modgap.closers import (
     fit_statistics,
     method_and_comparison,
 )
-from modgap.closers._collection import Collection
 from modgap.closers.calibrate import is_mixed_method
 from modgap.decisions.metric import Metric
-from modgap.decisions.neighbors import Neighbors
-from modgap.errors import ClosureError, ClosureWarning, DataError, ShapeError
-from modgap.evaluation._collection import collection_of, fit_to_queries
+from modgap.errors import ClosureError, ClosureWarning
+from modgap.evaluation._collection import fit_to_queries
+from modgap.evaluation._ground import Ground
 from modgap.evaluation._judged import (
     Judged,
     hits_among_nearest,
@@ -34,24 +32,17 @@ from modgap.evaluation._judged import (
     means,
     rephrased_outcomes,
 )
-from modgap.evaluation._merged import lists_of, merged_of
-from modgap.evaluation.records import GapFigures, NoiseResult, Row
+from modgap.evaluation._merged import merged_of
+from modgap.evaluation.records import NoiseResult, Row
 from modgap.evaluation.tasks import Problem
-from modgap.measures.gap import Gap
-from modgap.measures.look import Remark, look
-from modgap.measures.pairs import relative_modality_gap
 from modgap.robustness.additive import spread
 from modgap.robustness.noise import Code, Noise
-from modgap.robustness.outcomes import RECALL_AT, kept_of, outcomes
+from modgap.robustness.outcomes import kept_of, outcomes
 
-#: Rows of each cloud that figures over pairs of rows look at.
-MEASURED_ROWS = 1000
 #: Where more answers than this change among ties, nothing can be promised: the data are all ties.
 _MANY_TIES = 0.01
 #: Elements of mapped galleries that may be held at once: 512 MiB of float32.
 _MAPPED_ELEMENTS = 128 * 1024 * 1024
-
-Figure = TypeVar("Figure")
 
 
 @dataclass(frozen=True)
@@ -95,128 +86,6 @@ class _Fitted:
         method = METHODS.get(self.closure.method)
         made = isinstance(self.closure, MixedClosure)
         return not self.given and (made or (method is not None and method.held_out))
-
-
-@dataclass(frozen=True)
-class Ground:
-    """One problem with what every plan for it needs: statistics and noise-free search, made once."""
-
-    metric: Metric
-    problem: Problem
-
-    @cached_property
-    def statistics(self) -> Statistics:
-        return Statistics.of_rows(self.problem.queries, self.problem.gallery_rows, self.metric)
-
-    @cached_property
-    def before(self) -> np.ndarray:
-        """Noise-free decisions before closing, shape (m,)."""
-        return self.leaders[:, 0]
-
-    @cached_property
-    def leaders(self) -> np.ndarray:
-        """Nearest item of each query and, in a gallery of several, the second, shape (m, 2)."""
-        system = self.problem.system(self.metric)
-        return system.leaders(min(2, int(system.gallery.shape[-2])))
-
-    @cached_property
-    def nearest(self) -> np.ndarray | None:
-        """The exact nearest items before closing, as deep as recall is counted; see `Outcome`.
-
-        None where each query has its own few candidates.
-        """
-        system = self.problem.system(self.metric)
-        deepest = max((k for k in RECALL_AT if k < system.gallery.shape[0]), default=0)
-        return None if system.own_candidates or not deepest else system.leaders(deepest)
-
-    @cached_property
-    def spread(self) -> float:
-        """Root mean square distance of the items from their mean, as the metric sees them."""
-        rows = self.metric.prepare(self.problem.gallery_rows)
-        return spread(rows) * math.sqrt(rows.shape[-1])
-
-    @cached_property
-    def margins(self) -> np.ndarray:
-        """By how much each decision wins, in differences of `item_scores`, shape (m,)."""
-        if self.leaders.shape[1] == 1:
-            return np.full(self.leaders.shape[0], np.inf)
-        scores = item_scores(self.problem.system(self.metric), self.metric, self.leaders)
-        margins: np.ndarray = scores[:, 0] - scores[:, 1]
-        return margins
-
-    @cached_property
-    def remarks(self) -> tuple[Remark, ...]:
-        """What to know about the data before reading any figure; see `measures.look`."""
-        problem = self.problem
-        return look(
-            problem.queries,
-            problem.gallery,
-            positives=problem.positives,
-            paired=problem.paired and problem.partner_rows is None,
-            metric=self.metric,
-        )
-
-    def without(self, rows: np.ndarray) -> Statistics:
-        """Return statistics of the other queries; a gallery that they share is not measured again."""
-        rest = np.setdiff1d(np.arange(self.problem.queries.shape[0]), rows)
-        if rest.size == 0:
-            return self.statistics
-        others = self.problem.subset(rest)
-        if others.paired or others.gallery.ndim == 3:
-            gallery = others.partners if others.paired else others.gallery_rows
-            return Statistics.of_rows(others.queries, gallery, self.metric)
-        return replace(self.statistics, query_rows=self.metric.prepare(others.queries))
-
-    def is_mixed(self, word: str) -> bool:
-        """Whether a word names a closer that maps each modality of this gallery on its own."""
-        return self.problem.modalities is not None and is_mixed_method(word)
-
-    @cached_property
-    def lists(self) -> list[Neighbors]:
-        """The best items of each modality before closing."""
-        return lists_of(self.problem, self.metric)
-
-    @cached_property
-    def collection(self) -> Collection:
-        """The items of each modality and their moments."""
-        return collection_of(self.problem, self.metric)
-
-    @cached_property
-    def gap(self) -> GapFigures:
-        """Figures of the gap before closing."""
-        measured = self.measured
-        ratio = None if measured is None else measured.gap_variance_ratio
-        return GapFigures(
-            problem=self.problem.name,
-            centroid_gap=None if measured is None else measured.centroid_gap,
-            centroid_cosine=None if measured is None else measured.centroid_cosine,
-            gap_variance_ratio_queries=None if ratio is None else ratio.queries,
-            gap_variance_ratio_gallery=None if ratio is None else ratio.gallery,
-            relative_modality_gap=None if measured is None else self._relative(measured),
-            rank=self.statistics.axes.rank,
-        )
-
-    @cached_property
-    def measured(self) -> Gap | None:
-        """The gap of unit rows, from these statistics where they are of such; see `Gap`.
-
-        None where a row has no direction. Where only some of the queries are looked at, the gallery
-        as a whole pairs with none of them.
-        """
-        queries, gallery = self.problem.queries, self.problem.gallery_rows
-        whole = self.problem.paired and self.problem.partner_rows is None
-        moments = None
-        if self.metric.needs_directions:
-            moments = (self.statistics.queries, self.statistics.gallery)
-        return _defined(
-            lambda: Gap(queries, gallery, paired=whole, moments=moments, sample=MEASURED_ROWS)
-        )
-
-    def _relative(self, measured: Gap) -> float | None:
-        if measured.paired or not self.problem.paired:
-            return measured.relative_modality_gap
-        partners = self.problem.partners
-        return _defined(lambda: relative_modality_gap(self.problem.queries, partners))
 
 
 @dataclass(frozen=True)
@@ -270,9 +139,12 @@ class Stage:
                 (closer, alpha) for alpha in (self.plan.alphas if "alpha" in takes else (None,))
             ]
         chosen = range(len(jobs)) if only is None else only
-        ground = self.ground
-        stats = ground.statistics if without is None else ground.without(without)
-        return [self._fit(*jobs[i], stats, without) for i in chosen]
+        ground, made = self.ground, {}
+        for pairs in {_needs_pairs(jobs[i][0]) for i in chosen}:
+            made[pairs] = ground.statistics
+            if without is not None:
+                made[pairs] = ground.without(without, pairs=pairs)
+        return [self._fit(*jobs[i], made[_needs_pairs(jobs[i][0])], without) for i in chosen]
 
     def _fit(
         self,
@@ -451,6 +323,12 @@ class Stage:
         )
 
 
+def _needs_pairs(closer: str | Closure) -> bool:
+    if isinstance(closer, Closure) or is_mixed_method(closer):
+        return False
+    return METHODS[method_and_comparison(closer)[0]].needs == "pairs"
+
+
 def _takes(word: str) -> frozenset[str]:
     return METHODS[method_and_comparison(word)[0]].takes
 
@@ -465,11 +343,3 @@ def _folds(count: int, folds: int, seed: int) -> list[np.ndarray]:
 def _warn_once(fitted: list[_Fitted]) -> None:
     for message in dict.fromkeys(text for one in fitted for text in one.notes):
         warnings.warn(message, ClosureWarning, stacklevel=5)
-
-
-def _defined(compute: Callable[[], Figure]) -> Figure | None:
-    """Return a figure, or None where these clouds have none: one row, no direction, no spread."""
-    try:
-        return compute()
-    except (DataError, ShapeError):
-        return None

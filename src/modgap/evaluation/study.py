@@ -8,7 +8,8 @@ from typing import Any
 from modgap._core.checks import check_count, check_number
 from modgap.closers import Closure
 from modgap.errors import ArgumentError, CodeError
-from modgap.evaluation._stage import Ground, Plan, Stage
+from modgap.evaluation._ground import Ground
+from modgap.evaluation._stage import Plan, Stage
 from modgap.evaluation.records import Study
 from modgap.evaluation.tasks import Task
 from modgap.measures import Remark

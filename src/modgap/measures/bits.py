@@ -279,7 +279,7 @@ def gap_in_bits(
     >>> x = np.concatenate([np.eye(4), -np.eye(4)])
     >>> found = gap_in_bits(x * [8.0, 4.0, 2.0, 1.0], x * [1.0, 2.0, 4.0, 8.0], metric="ip")
     >>> round(found.cost, 3), round(found.means, 3)
-    (0.411, 0.0)
+    (1.409, 0.0)
     """
     metric = as_metric(metric)
     check_count(seed, "seed", low=0)

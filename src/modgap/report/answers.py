@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from modgap._core.arrays import as_float64, row_norms, to_numpy
+from modgap.evaluation._ground import Ground
 from modgap.evaluation._judged import item_scores
-from modgap.evaluation._stage import Ground
 from modgap.evaluation.records import Row
 from modgap.evaluation.tasks import Problem
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from modgap.evaluation._stage import Ground
+from modgap.evaluation._ground import Ground
 from modgap.measures.bits import gap_in_bits
 from modgap.measures.shape import defined
 

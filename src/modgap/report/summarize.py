@@ -14,7 +14,7 @@ from modgap._core.checks import check_count
 from modgap._core.json import plain, stamp
 from modgap.closers import METHODS
 from modgap.errors import ArgumentError, ClosureWarning, ModgapError
-from modgap.evaluation._stage import Ground
+from modgap.evaluation._ground import Ground
 from modgap.evaluation.advice import Advice, Survey, advise_on, sample, survey
 from modgap.evaluation.records import Row, Study
 from modgap.evaluation.study import FOLDS

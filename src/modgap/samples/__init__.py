@@ -8,7 +8,7 @@ from importlib.resources import as_file, files
 
 import numpy as np
 
-from modgap.evaluation.tasks import ZeroShot
+from modgap.evaluation.tasks import MixedRetrieval, ZeroShot
 
 __all__ = ["Sample", "load_sample"]
 
@@ -51,6 +51,22 @@ class Sample:
         finds: there are no labels.
         """
         return ZeroShot(self.texts.reshape(-1, self.texts.shape[-1]), self.images, metric=metric)
+
+    def mixed(self, *, metric: str = "cosine") -> MixedRetrieval:
+        """Return search in a mixed collection: 300 images ask for 700 others and 170 texts.
+
+        Right is whatever shows or names the class of the image that asks.
+        """
+        texts = self.texts[1:].reshape(-1, self.texts.shape[-1])
+        named = np.tile(np.arange(len(self.classes)), len(self.texts) - 1)
+        return MixedRetrieval(
+            self.images[:300],
+            np.concatenate([self.images[300:], texts]),
+            ["image"] * 700 + ["text"] * len(texts),
+            labels=(self.labels[:300], np.concatenate([self.labels[300:], named])),
+            query_modalities="image",
+            metric=metric,
+        )
 
 
 def load_sample() -> Sample:

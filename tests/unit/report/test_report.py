@@ -17,7 +17,7 @@ from modgap._core.extras import require as real_require
 from modgap.charts.bits import codes_chart
 from modgap.decisions import certified_radius
 from modgap.errors import ArgumentError, FormatError, MissingExtraError
-from modgap.evaluation._stage import Ground
+from modgap.evaluation._ground import Ground
 from modgap.report import charts, summarize, table, write_report
 from modgap.report.answers import certificate
 from modgap.report.words import said

@@ -55,6 +55,11 @@ def test_streams(shell, line, code, printed, said):
     assert len(found[2].splitlines()) == (said != "")
 
 
+def test_a_reader_that_goes_away_before_a_table(shell, tmp_path):
+    np.save(tmp_path / "q.npy", RNG.normal(size=(9, 4)))
+    assert shell("modgap measure q.npy q.npy | true; exit ${PIPESTATUS[0]}") == (141, "", "")
+
+
 def test_a_file_size_limit_is_a_full_disk(shell, tmp_path):
     np.save(tmp_path / "q.npy", RNG.normal(size=(200, 100)))
     np.save(tmp_path / "g.npy", RNG.normal(size=(50, 100)))

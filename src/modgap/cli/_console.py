@@ -25,7 +25,13 @@ def console() -> Console:
     """Return a console on stdout: styled on a terminal, plain text in a pipe."""
     from rich.console import Console
 
-    made = Console(highlight=False, markup=False, emoji=False, soft_wrap=False)
+    class Plain(Console):
+        """A console that leaves a reader that went away to `main`; rich would exit with code 1."""
+
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError
+
+    made = Plain(highlight=False, markup=False, emoji=False, soft_wrap=False)
     if made.width < LEAST_WIDTH:
         made.width = LEAST_WIDTH
     return made

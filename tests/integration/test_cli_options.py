@@ -48,6 +48,8 @@ SETTINGS = [
     (["--side", "queries"], "side"),
     (["--reduce"], "reduce"),
     (["--scale", "2"], "scale"),
+    (["--shrinkage", "0.9"], "shrinkage"),
+    (["--rotation", "none"], "rotation"),
 ]
 
 
@@ -169,7 +171,7 @@ def test_no_option_is_left_out_here():
     """A new option of these commands fails this test until it stands in one of those above."""
     known = {
         "close": "queries gallery out method metric alpha n_components side reduce scale template "
-        "pool companions modalities json",
+        "pool companions modalities shrinkage rotation json",
         "apply": "closure out queries gallery modality dtype json",
         "measure": "a b paired raw template temperature sample seed json csv",
     }

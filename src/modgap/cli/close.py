@@ -35,8 +35,8 @@ def close(
         typer.Option(
             "--method",
             metavar="M",
-            help=f"One of {METHOD_NAMES}. none, recenter, orthogonal, affine and scaled keep every "
-            "noise-free answer, the latter three with all components. A comparison of the mapped rows "
+            help=f"One of {METHOD_NAMES}. none, recenter, orthogonal, affine, scaled and balanced keep "
+            "every noise-free answer, the latter four with all components. A comparison of the mapped rows "
             "may follow, as in affine:euclidean. For a mixed collection calibrate, center or standardize; "
             "calibrate keeps every ranking within a modality, and may be followed by :top, :quantile, "
             ":share or :means, and by +balanced.",
@@ -60,7 +60,7 @@ def close(
         bool,
         typer.Option(
             "--reduce",
-            help="affine and scaled: map to as many dimensions as the gallery spans.",
+            help="affine, scaled and balanced: map to as many dimensions as the gallery spans.",
         ),
     ] = False,
     scale: Annotated[
@@ -69,6 +69,23 @@ def close(
             "--scale",
             metavar="F",
             help="scaled: how far the queries are pushed from the sphere's centre.  [default: 4]",
+        ),
+    ] = None,
+    shrinkage: Annotated[
+        float | None,
+        typer.Option(
+            "--shrinkage",
+            metavar="F",
+            help="balanced: share of a multiple of I in the queries' second moments, 0 to 1; more where "
+            "the queries of today are not those of the fit.  [default: chosen on queries held out]",
+        ),
+    ] = None,
+    rotation: Annotated[
+        str | None,
+        typer.Option(
+            "--rotation",
+            metavar="SEED|none",
+            help="balanced: the rotation of what is stored, which codes of few bits want.  [default: 0]",
         ),
     ] = None,
     companions: Annotated[
@@ -129,6 +146,8 @@ def close(
         "side": side,
         "reduce": reduce,
         "scale": scale,
+        "shrinkage": shrinkage,
+        "rotation": _seed(rotation),
     }
     if companions is not None or modalities is not None:
         from modgap.cli._mixed import MixedInputs, close_mixed
@@ -144,6 +163,14 @@ def close(
         print_json({"out": str(target), **_describe(closure)})
     else:
         _print(closure, str(target), queries, gallery)
+
+
+def _seed(word: str | None) -> int | str | None:
+    """Return the seed that a word is, or the word, which the closer refuses unless it is "none"."""
+    try:
+        return word if word is None else int(word)
+    except ValueError:
+        return word
 
 
 def _check_replaceable(target: Any) -> None:

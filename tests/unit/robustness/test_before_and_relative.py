@@ -220,7 +220,9 @@ class TestBefore:
         np.testing.assert_allclose(np.diff(back, axis=1), np.diff(scores, axis=1), atol=1e-9)
 
     def test_an_index_of_both_modalities_goes_through_both_maps(self):
-        task = MixedRetrieval(QUERIES[:40], GALLERY, QUERIES[40:60], metric="cosine")
+        items = np.concatenate([GALLERY, QUERIES[40:60]])
+        kinds = ["text"] * len(GALLERY) + ["image"] * 20
+        task = MixedRetrieval(QUERIES[:40], items, kinds, metric="cosine")
         noises = [Gaussian(s, before=True) for s in (0.0, 0.3)]
         study = evaluate(task, ["none", "center"], noises=noises, draws=20, folds=2)
         for row in study:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-ORDER = ("stability_sweep", "moments", "apply", "neighbors", "streaming", "startup")
+ORDER = ("stability_sweep", "moments", "apply", "neighbors", "streaming", "startup", "evaluating")
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-SPEED = ("stability_sweep", "moments", "apply", "neighbors", "streaming", "startup")
+SPEED = ("stability_sweep", "moments", "apply", "neighbors", "streaming", "startup", "evaluating")
 QUALITY = ("codes", "peers", "graphs", "fitting", "better_maps", "bits", "mixed")
 SUBJECTS = SPEED + QUALITY
 KEYS = {

@@ -2,7 +2,6 @@
 
 from modgap.io.apply import apply_to_source
 from modgap.io.labels import Labels, read_labels, read_strings
-from modgap.io.shard_writer import write_shards
 from modgap.io.source import Source, open_source, parse_spec, read_array
 from modgap.io.writers import write_array
 
@@ -16,5 +15,4 @@ __all__ = [
     "read_labels",
     "read_strings",
     "write_array",
-    "write_shards",
 ]

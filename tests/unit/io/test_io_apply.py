@@ -14,7 +14,7 @@ from io_files import SUFFIXES, save
 
 from modgap.closers.maps import AffineMap
 from modgap.errors import ArgumentError, DataError, FormatError, ShapeError
-from modgap.io import apply, apply_to_source, open_source, read_array, write_shards
+from modgap.io import apply, apply_to_source, open_source, read_array
 
 CLOUD = np.random.default_rng(0).standard_normal((23, 5)).astype(np.float32)
 SHIFT = AffineMap(width=5, shift=np.arange(5.0))
@@ -323,49 +323,6 @@ def test_input_that_breaks_half_way_leaves_no_file(tmp_path):
     with pytest.raises(FormatError, match=r"emb_1\.npy` is cut short: .* needs 228 bytes"):
         apply_to_source(SHIFT, source, tmp_path / "out", fingerprint="f")
     assert sorted(os.listdir(tmp_path / "out")) == ["emb_0.npy", "modgap.json"]
-
-
-def test_shards_are_written_as_clip_retrieval_lays_them_out(tmp_path):
-    report = write_shards(tmp_path, "img_emb", [CLOUD[:10], CLOUD[10:]], fingerprint="f")
-    assert (report["shards"], report["rows"], report["skipped"]) == (2, 23, 0)
-    assert sorted(os.listdir(tmp_path / "img_emb")) == [
-        "img_emb_0.npy",
-        "img_emb_1.npy",
-        "modgap.json",
-    ]
-    np.testing.assert_array_equal(read_array(f"{tmp_path}:img_emb"), CLOUD)
-
-
-def test_complete_shards_are_not_computed_again(tmp_path):
-    def never():
-        raise AssertionError("a complete shard was computed")
-
-    def stop():
-        raise KeyboardInterrupt
-
-    names = ["a_0.npy", "a_1.safetensors", "a_2.npy"]
-    lazy = [lambda: CLOUD[:10], lambda: CLOUD[10:20], stop]
-    with pytest.raises(KeyboardInterrupt):
-        write_shards(tmp_path, "a", lazy, names, fingerprint="f")
-    lazy = [never, never, lambda: CLOUD[20:]]
-    report = write_shards(tmp_path, "a", lazy, names, fingerprint="f")
-    assert (report["shards"], report["rows"], report["skipped"]) == (3, 23, 2)
-    np.testing.assert_array_equal(read_array(tmp_path / "a" / "a_2.npy"), CLOUD[20:])
-    with pytest.raises(AssertionError, match="a complete shard was computed"):
-        write_shards(tmp_path, "a", [never] * 3, names, fingerprint="g")
-
-
-def test_shards_that_do_not_fit(tmp_path):
-    with pytest.raises(ShapeError, match=r"`e_1\.npy` must have shape \(rows, 5\); got \(3, 4\)"):
-        write_shards(tmp_path, "e", [CLOUD, np.zeros((3, 4))], fingerprint="f")
-    with pytest.raises(ArgumentError, match=r"has 1 names, and there are more blocks"):
-        write_shards(tmp_path, "f", [CLOUD, CLOUD], ["f_0.npy"], fingerprint="f")
-    with pytest.raises(ArgumentError, match=r"has 2 names for 1 blocks"):
-        write_shards(tmp_path, "g", [CLOUD], ["g_0.npy", "g_1.npy"], fingerprint="f")
-    with pytest.raises(ArgumentError, match=r"plain file names; got `\.\./h`"):
-        write_shards(tmp_path, "../h", [CLOUD], fingerprint="f")
-    with pytest.raises(ArgumentError, match=r"plain file names; got `modgap\.json`"):
-        write_shards(tmp_path, "i", [CLOUD], ["modgap.json"], fingerprint="f")
 
 
 def test_mapping_a_file_does_not_hold_it(tmp_path):

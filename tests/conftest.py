@@ -91,10 +91,12 @@ def rng() -> np.random.Generator:
 def interruptible_modgap() -> list[str]:
     """The command line that starts modgap and lets an interruption through.
 
-    A process that was started in the background hands down to its children that these are ignored.
+    A process that was started in the background hands down to its children that these are ignored, and
+    so does nohup with hanging up.
     """
     program = (
         "import runpy, signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "hasattr(signal, 'SIGHUP') and signal.signal(signal.SIGHUP, signal.SIG_DFL); "
         "runpy.run_module('modgap.cli', run_name='__main__')"
     )
     return [sys.executable, "-c", program]

@@ -115,22 +115,25 @@ def test_a_signal_ends_a_run_cleanly(tmp_path, interruptible_modgap):
     np.savez_compressed(tmp_path / "in" / "emb_0.npz", emb=rows)
     closers.fit("affine", rows[:100], rows[100:120]).save(tmp_path / "c.safetensors")
     for sign in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
-        words = ["apply", "c.safetensors", "--queries", "in", "--out", sign.name]
-        running = subprocess.Popen(
-            [*interruptible_modgap, *words], cwd=tmp_path, stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
-        deadline = time.monotonic() + 60
-        while not list(tmp_path.glob(f"{sign.name}/.emb_0*")):
-            assert time.monotonic() < deadline
-            assert running.poll() is None
-            time.sleep(0.002)
-        running.send_signal(sign)
-        _, said = running.communicate(timeout=60)
+        for attempt in range(5):  # a busy machine may wake this process when the shard is done
+            out = tmp_path / f"{sign.name}_{attempt}"
+            words = ["apply", "c.safetensors", "--queries", "in", "--out", out.name]
+            running = subprocess.Popen(
+                [*interruptible_modgap, *words], cwd=tmp_path, stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE, text=True,
+            )  # fmt: skip
+            deadline = time.monotonic() + 60
+            while running.poll() is None and not list(out.glob(".emb_0*")):
+                assert time.monotonic() < deadline
+                time.sleep(0.002)
+            running.send_signal(sign)
+            _, said = running.communicate(timeout=60)
+            if running.returncode != 0:
+                break
         assert running.returncode == 128 + sign
         (line,) = said.splitlines()
         assert line.endswith("; nothing is half written, run the same command again")
-        assert os.listdir(tmp_path / sign.name) == ["modgap.json"]
+        assert os.listdir(out) == ["modgap.json"]
 
 
 def test_an_ignored_signal_stays_ignored(shell, tmp_path):

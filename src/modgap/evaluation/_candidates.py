@@ -129,9 +129,10 @@ def _mean(row: Row, name: str, without: float | None) -> float | None:
 
 
 def _recall(rows: list[Row]) -> float | None:
-    """Return the mean recall of ten under codes; of one where there are no more items to lose."""
-    found = [result.recall for row in rows for result in _bearing(row) if result.recall]
-    return float(np.mean([recall.get("10", recall["1"]) for recall in found])) if found else None
+    """Return the mean recall of ten under codes; None where none of ten can be missed, or no code is."""
+    known = [result.recall or {} for row in rows for result in _bearing(row)]
+    found = [recall["10"] for recall in known if "10" in recall]
+    return float(np.mean(found)) if found else None
 
 
 def choose(candidates: list[Candidate]) -> Candidate:

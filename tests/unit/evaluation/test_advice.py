@@ -163,6 +163,8 @@ def test_a_search_in_few_bits_is_told_what_ten_nearest_it_finds() -> None:
     )
     labelled = advise(load_sample().task(), "sign:lengths")
     assert labelled.evidence["judged_by"] == "retention"
+    assert rows_of(labelled)["none"]["recall"] is None  # of ten class texts none can be missed
+    assert "ten nearest" not in labelled.text
 
 
 def test_a_search_has_a_kind_of_its_own() -> None:

@@ -40,6 +40,26 @@ def sets(*, quick: bool) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     return {name: (load(name, "images"), load(name, "texts")) for name in NAMES}
 
 
+def others() -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Return what is searched and what searches of sets that nothing was tuned to, by name."""
+    import modgap
+
+    sample, coco, caltech = modgap.load_sample(), NAMES[1], "caltech101_clip_vitb32"
+    texts = load(caltech, "texts")
+    return {
+        "968 photos by class texts, CLIP ViT-B/32": (
+            load(caltech, "images"), texts.reshape(-1, texts.shape[-1]),
+        ),
+        "500 captions by photo, CLIP ViT-B/16": (load(coco, "texts"), load(coco, "images")),
+        "500 photos by caption, the same model untrained": (
+            load(f"{coco}_untrained", "images"), load(f"{coco}_untrained", "texts"),
+        ),
+        "1,000 images of the sample by class texts": (
+            sample.images, sample.texts.reshape(-1, sample.texts.shape[-1]),
+        ),
+    }  # fmt: skip
+
+
 def load(name: str, array: str) -> np.ndarray:
     """Return rows of the real data at unit length, float32."""
     rows = stored(name, array).astype(np.float32)  # unit only to the precision they were stored in

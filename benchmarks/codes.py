@@ -21,6 +21,9 @@ def run(*, quick: bool, rounds: int | None = None) -> dict[str, Any]:
     data = _sets.sets(quick=quick)
     forms = {name: measure(images, texts) for name, (images, texts) in data.items()}
     table = {name: _table(found) for name, found in forms.items()}
+    others = (
+        {} if quick else {name: _table(measure(*both)) for name, both in _sets.others().items()}
+    )
     return {
         "setting": {
             **_sets.setting(data),
@@ -28,9 +31,12 @@ def run(*, quick: bool, rounds: int | None = None) -> dict[str, Any]:
             "clipped": "ranges narrowed to the least squared error, for all dimensions or for each",
             "forms": "lengths: one number a row is kept beside the code, as is a length put back",
         },
-        "rows": [line for name, cells in table.items() for line in _rows(name, cells)],
+        "rows": [
+            line for name, cells in {**table, **others}.items() for line in _rows(name, cells)
+        ],
         "details": {
             "table": table,
+            "others": others,
             "forms": {
                 name: {
                     column: {

@@ -39,6 +39,26 @@ def codes(result: dict[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
+def others(result: dict[str, Any]) -> str:
+    """Return one table of sets that nothing was tuned to: clipped codes, nothing closed and balanced."""
+    columns = (
+        "1 bit, clipped",
+        "2 bits, clipped",
+        "4 bits, clipped",
+        "a quarter of the dimensions",
+    )
+    lines = [_line(["best without → `balanced`", *columns]), _line(["---"] * (len(columns) + 1))]
+    for name, found in result["details"]["others"].items():
+        cells = []
+        for column in columns:
+            best = max(found[column][label]["recall"] for label in ("none", "recenter"))
+            ours = found[column]["balanced"]
+            error = ours["over_best_without"]["stderr"]
+            cells.append(f"{_share(best)} → {_share(ours['recall'])} ± {_share(error)}")
+        lines.append(_line([name, *cells]))
+    return "\n".join(lines)
+
+
 def graphs(result: dict[str, Any]) -> str:
     """Return the work of each map at fixed recalls, for both kinds of queries, beside what explains it."""
     hnsw, why = result["details"]["hnsw"], result["details"]["why"]
@@ -234,6 +254,7 @@ def bits(result: dict[str, Any]) -> str:
 PAGES: dict[str, dict[str, tuple[Callable[[dict[str, Any]], str], str]]] = {
     "docs/guide/indexing.md": {
         "codes": (codes, "codes"),
+        "others": (others, "codes"),
         "peers": (peers, "peers"),
         "graphs": (graphs, "graphs"),
         "fitting": (fitting, "fitting"),

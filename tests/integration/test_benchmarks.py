@@ -142,3 +142,14 @@ class TestPage:
         assert "docs/guide/indexing.md" in stale.stderr
         assert script("pages.py", "--root", tmp_path).returncode == 0
         assert page.read_text(encoding="utf-8") == text
+
+
+def test_pictures_of_the_guides_are_drawn_from_the_results(tmp_path):
+    pytest.importorskip("altair", reason="the report extra draws")
+    done = script("pictures.py", "--out", tmp_path)
+    assert done.returncode == 0, done.stderr
+    drawn = {path.name for path in tmp_path.iterdir()}
+    assert drawn == {"indexing_codes.svg", "indexing_graphs.svg", "mixed.svg"}
+    for name in drawn:
+        assert (tmp_path / name).read_text(encoding="utf-8").startswith("<svg")
+        assert (BENCHMARKS.parent / "docs" / "guide" / name).is_file()

@@ -21,6 +21,8 @@ from modgap.errors import ClosureError, ShapeError
 
 __all__ = ["PARTS", "AffineMap", "apply_constants"]
 
+#: Elements of rows that are mapped at once: 2 MiB of float32.
+_PIECE_ELEMENTS = 512 * 1024
 #: The arrays that make up a map.
 PARTS = ("center", "left", "right", "scale", "shift")
 
@@ -166,7 +168,10 @@ class AffineMap:
         if self.normalize_input:
             out = normalize_rows(out)
         constants = {name: self._like(name, each, out) for name, each in self.constants.items()}
-        out = apply_constants(out, constants)
+        if "center" in constants and is_numpy_array(out) and out.ndim == 2:
+            out = _in_pieces(out, constants)
+        else:
+            out = apply_constants(out, constants)
         if self.normalize_output:
             out = normalize_rows(out)
         return out
@@ -223,6 +228,22 @@ class AffineMap:
     @cached_property
     def _casts(self) -> dict[tuple[str, str], np.ndarray]:
         return {}
+
+
+def _in_pieces(rows: np.ndarray, constants: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Return `apply_constants` of a matrix, some rows at a time: what the centre leaves stays in cache."""
+    size = max(1, _PIECE_ELEMENTS // rows.shape[1])
+    if rows.shape[0] <= size or "matrix" not in constants:
+        whole: np.ndarray = apply_constants(rows, constants)
+        return whole
+    out = np.empty((rows.shape[0], constants["offset"].shape[0]), dtype=rows.dtype)
+    moved = np.empty((size, rows.shape[1]), dtype=rows.dtype)
+    for start in range(0, rows.shape[0], size):
+        part, into = rows[start : start + size], out[start : start + size]
+        near = np.subtract(part, constants["center"], out=moved[: part.shape[0]])
+        np.matmul(near, constants["matrix"], out=into)
+        into += constants["offset"]
+    return out
 
 
 def apply_constants(rows: Array, constants: Mapping[str, Array]) -> Array:

@@ -263,6 +263,8 @@ def test_bad_input_of_apply(fails, queries, says):
         ("{e} --noise none --noise int8", "is not understood"),
         ("{e} --paraphrase", "needs a gallery per caption template"),
         ("{e} --draws 0", "`draws` must be between 1 and"),
+        ("report q.npy g.npy --draws 999999999", "`draws` must be between 1 and"),
+        ("evaluate --queries q.npy --gallery g.npy --companions t.npy", "`companions` must have shape"),
         ("{e} --draws many", "--draws"),
         ("{e} --seed -1", "`seed` must be at least 0"),
         ("{e} --fragile 0", "must be at least 1"),

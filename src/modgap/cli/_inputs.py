@@ -95,10 +95,11 @@ ComponentsOption = Annotated[
 _MOST_DRAWS = 10_000_000
 
 
-def _checked_draws(value: int) -> int:
+def checked_draws(value: int | None) -> int | None:
+    """Return a number of draws that can be made, or None where it is left open."""
     from modgap._core.checks import check_count
 
-    return check_count(value, "draws", high=_MOST_DRAWS)
+    return None if value is None else check_count(value, "draws", high=_MOST_DRAWS)
 
 
 DrawsOption = Annotated[
@@ -106,7 +107,7 @@ DrawsOption = Annotated[
     typer.Option(
         "--draws",
         metavar="N",
-        callback=_checked_draws,
+        callback=checked_draws,
         help="Draws for noise that has to be sampled.",
     ),
 ]

@@ -213,7 +213,7 @@ class TaskInputs:
     def _mixed(self, left: np.ndarray, right: np.ndarray, metric: str) -> Task:
         import numpy as np
 
-        from modgap._core.checks import check_same_width
+        from modgap._core.checks import check_array, check_same_width
         from modgap.evaluation import tasks
         from modgap.io import read_array, read_labels
 
@@ -223,6 +223,8 @@ class TaskInputs:
             labels = _numbered(str(self.labels), str(self.item_labels))
         if self.companions is not None:
             companions = read_array(self.companions)
+            for rows, name in ((right, "gallery"), (companions, "companions")):
+                check_array(rows, name, ndim=2)
             check_same_width(right, "gallery", companions, "companions")
             kinds = ["gallery"] * len(right) + ["companions"] * len(companions)
             right, own = np.concatenate([right, companions]), "companions"

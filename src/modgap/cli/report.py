@@ -13,6 +13,7 @@ from modgap.cli._inputs import (
     CsvOption,
     JsonOption,
     SeedOption,
+    checked_draws,
 )
 from modgap.cli._task import TaskInputs, takes_task_inputs
 
@@ -68,6 +69,7 @@ def report(
         typer.Option(
             "--draws",
             metavar="N",
+            callback=checked_draws,
             help="Draws for noise that has to be sampled.  [default: 100, fewer for large tasks]",
         ),
     ] = None,

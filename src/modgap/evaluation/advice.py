@@ -162,6 +162,7 @@ def advise(
 
 def sample(task: Task, seed: int) -> Task:
     """Return what of a task is measured: all of it, or a random sample of a size that takes minutes."""
+    check_count(seed, "seed", low=0)
     first = task.first()
     items = min(first.describe()["gallery"], ITEMS)
     return first.sampled(queries=min(QUERIES, max(1, PAIRS // items)), items=ITEMS, seed=seed)

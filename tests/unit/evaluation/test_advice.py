@@ -172,3 +172,8 @@ def test_a_search_has_a_kind_of_its_own() -> None:
         "kind": "search", "queries": 180, "gallery": 1000, "dimension": 128, "metric": "cosine",
     }  # fmt: skip
     assert load_sample().task().kind == "zero-shot"
+
+
+def test_a_seed_is_checked_before_rows_are_drawn() -> None:
+    with pytest.raises(ArgumentError, match="`seed` must be at least 0; got -9"):
+        advise(load_sample().task(), seed=-9)

@@ -125,7 +125,7 @@ def bound_of(
     dropped: float = 0.0,
     length: float | None = None,
     gain: float = 1.0,
-    off_sphere: float | None = None,
+    compared: float | None = None,
 ) -> float:
     """Return how much a difference of two scores can change at most on the fitted rows.
 
@@ -139,19 +139,23 @@ def bound_of(
         Of the longest mapped query; by default as long as before.
     gain : float
         Factor of all mapped scores.
-    off_sphere : float, optional
+    compared : float, optional
         What comparing in another way than the metric changes; by default the spread of the squared
         lengths, over 2, where one of both is a distance and the other is not.
     """
     gallery, by_distance = s.stats.gallery, s.compare.is_distance
-    if off_sphere is None:
-        mixed = by_distance != s.stats.metric.is_distance
-        off_sphere = (gallery.longest**2 - gallery.shortest**2) / 2 if mixed else 0.0
+    if compared is None:
+        compared = off_sphere(s) if by_distance != s.stats.metric.is_distance else 0.0
     x = gallery.radius
     y = query_length(s) if length is None else length
     against = y + x if by_distance else y  # the slope of y.x - |x|^2 / 2 in x is y - x
     rounding = 2 * (against * off_gallery + x * off_queries + off_gallery * off_queries) / gain
-    return dropped + off_sphere + rounding
+    return dropped + compared + rounding
+
+
+def off_sphere(s: Setting) -> float:
+    """Return the spread of the items' squared lengths, over 2: what a distance adds to a product."""
+    return (s.stats.gallery.longest**2 - s.stats.gallery.shortest**2) / 2
 
 
 def query_length(s: Setting) -> float:

@@ -51,11 +51,6 @@ def _checked_items(galleries: Mapping[str, Array], metric: Metric) -> dict[str, 
     for name, rows in galleries.items():
         label = f"galleries[{str(name)!r}]"
         found = check_cloud(rows, label, zero_rows=not metric.needs_directions)
-        if found.shape[0] < 2:
-            raise ShapeError(
-                f"`{label}` must have at least 2 rows, whose spread is measured; got "
-                f"{found.shape[0]}; leave this modality out, or add to it"
-            )
         items[str(name)] = metric.prepare(found)
     return items
 

@@ -120,7 +120,7 @@ class Sphere:
             dropped=span.dropped(s),
             length=length,
             gain=s.scale,
-            off_sphere=share * (self.spread + 2 * s.stats.gallery.radius * mean_off),
+            compared=share * (self.spread + 2 * s.stats.gallery.radius * mean_off),
         )
 
 

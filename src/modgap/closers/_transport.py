@@ -11,11 +11,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
 
 import numpy as np
 
-from modgap._core.arrays import to_numpy
+from modgap._core.arrays import Array, to_numpy
 from modgap._core.moments import Moments
 from modgap.errors import DataError, ShapeError
 
@@ -23,7 +23,8 @@ __all__ = [
     "FOLDS",
     "SecondMoments",
     "Transport",
-    "diagonal_fidelity",
+    "merged",
+    "pieces_of",
     "random_frame",
     "rule_of_thumb",
     "second_moment",
@@ -262,14 +263,14 @@ def second_moments_of(
     folds = [(np.zeros_like(whole), np.zeros_like(whole)) for _ in range(FOLDS)]
     count = 0
     for parts, weight in pieces:
-        everything = _merged(parts)
+        everything = merged(parts)
         _check_queries(everything, width)
         whole += weight * second_moment(everything)
         count += everything.count
         if len(parts) < FOLDS:
             folds = []
         for k, (rest, own) in enumerate(folds):
-            rest += weight * second_moment(_merged([*parts[:k], *parts[k + 1 :]]))
+            rest += weight * second_moment(merged([*parts[:k], *parts[k + 1 :]]))
             own += weight * second_moment(parts[k])
     return SecondMoments(whole, count, tuple(folds))
 
@@ -291,18 +292,23 @@ def _check_queries(moments: Moments, width: int) -> None:
 def _in_thirds(parts: Sequence[Moments]) -> list[Moments]:
     """Return three folds of about the same count where there are three pieces at least."""
     if len(parts) < FOLDS:
-        return [_merged(parts)]
+        return [merged(parts)]
     thirds: list[list[Moments]] = [[] for _ in range(FOLDS)]
     for part in sorted(parts, key=lambda part: -part.count):
         min(thirds, key=lambda fold: sum(p.count for p in fold)).append(part)
-    return [_merged(fold) for fold in thirds]
+    return [merged(fold) for fold in thirds]
 
 
-def _merged(parts: Sequence[Moments]) -> Moments:
-    whole = parts[0]
-    for part in parts[1:]:
-        whole = whole.merge(part)
-    return whole
+def merged(parts: Sequence[Moments]) -> Moments:
+    """Return the moments of all rows of several."""
+    return reduce(Moments.merge, parts)
+
+
+def pieces_of(rows: Array) -> list[Moments]:
+    """Return the moments of queries (m, d) in thirds, which choose the shrinkage; of few in one piece."""
+    if rows.shape[0] < 2 * FOLDS:
+        return [Moments.from_rows(rows, precision="float64")]
+    return [Moments.from_rows(rows[k::FOLDS, :], precision="float64") for k in range(FOLDS)]
 
 
 def random_frame(rows: int, columns: int, seed: int) -> np.ndarray:
@@ -314,15 +320,6 @@ def random_frame(rows: int, columns: int, seed: int) -> np.ndarray:
     q, r = np.linalg.qr(draw)
     # A sign a column makes the position uniform, and the same whichever LAPACK found it.
     return np.asarray(q * np.where(np.diagonal(r) < 0, -1.0, 1.0))
-
-
-def diagonal_fidelity(gallery: np.ndarray, queries: np.ndarray) -> float:
-    """Return d sum_j C_jj S_jj: what takes the place of tr C tr S where each dimension has its range.
-
-    Noise in proportion to C_jj costs the scores sum_j C_jj S_jj. It is F^2 at least too, and F^2 for
-    balanced clouds in coordinates of equal variance, as after a random rotation.
-    """
-    return len(gallery) * float(np.diagonal(gallery) @ np.diagonal(queries))
 
 
 def water_filling(spectrum: np.ndarray, bits: float) -> float:

@@ -8,7 +8,7 @@ import warnings
 import numpy as np
 
 from modgap._core.arrays import as_float64, normalize_rows, to_numpy
-from modgap._core.moments import cross_scatter
+from modgap._core.moments import Moments, cross_scatter
 from modgap.closers._setting import Setting, closure_of
 from modgap.closers.closure import Closure
 from modgap.errors import ClosureWarning
@@ -38,11 +38,16 @@ def standardize(s: Setting) -> Closure:
     """Each coordinate to mean 0 and variance 1 in each modality; a constant one stays at 0."""
     sides = []
     for moments in (s.stats.queries, s.stats.gallery):
-        spread = np.sqrt(np.maximum(np.diagonal(to_numpy(moments.covariance)), 0.0))
-        constant = spread <= 1e-12 * max(float(spread.max()), 1e-300)
-        scale = np.where(constant, 0.0, 1.0 / np.where(constant, 1.0, spread))
-        sides.append(s.map(center=to_numpy(moments.mean), scale=scale, normalize_output=True))
+        center, scale = to_numpy(moments.mean), standard_scale(moments)
+        sides.append(s.map(center=center, scale=scale, normalize_output=True))
     return closure_of("standardize", s, *sides)
+
+
+def standard_scale(moments: Moments) -> np.ndarray:
+    """Return what takes each coordinate to variance 1, shape (d,); 0 for a constant one."""
+    spread = np.sqrt(np.maximum(np.diagonal(to_numpy(moments.covariance)), 0.0))
+    constant = spread <= 1e-12 * max(float(spread.max()), 1e-300)
+    return np.asarray(np.where(constant, 0.0, 1.0 / np.where(constant, 1.0, spread)))
 
 
 def realign(s: Setting) -> Closure:

@@ -18,12 +18,14 @@ import numpy as np
 from modgap._core.arrays import Array, Float, as_float64, block_slices, to_numpy
 from modgap._core.checks import check_array, check_number
 from modgap._core.moments import Moments
+from modgap.closers._bounds import longest, off_sphere, offset
 from modgap.closers._hull import left_out
 from modgap.closers._setting import Setting, checked_setting, closure_of
 from modgap.closers._transport import (
-    FOLDS,
     SecondMoments,
     Transport,
+    merged,
+    pieces_of,
     random_frame,
     second_moments_of,
     transport,
@@ -31,7 +33,7 @@ from modgap.closers._transport import (
 from modgap.closers.closure import Closure
 from modgap.closers.maps import AffineMap
 from modgap.closers.registry import METHODS
-from modgap.closers.statistics import FAR, Statistics
+from modgap.closers.statistics import Statistics
 from modgap.decisions.metric import as_metric
 from modgap.errors import ArgumentError, ClosureWarning, DataError, ShapeError
 
@@ -102,7 +104,7 @@ def balance(
     if query_mean is not None:
         raise ArgumentError("give either `queries` or `query_mean`; the first hold the second")
     kinds = _kinds(queries)
-    whole = _one_cloud(kinds)
+    whole = merged([part for own, _ in kinds for part in own])  # lengths, rounding and mean of all
     stats = Statistics.of_moments(whole, gallery, as_metric(metric))
     setting = checked_setting(METHODS["balanced"], stats, **options)
     return _closure(setting, second_moments_of(kinds))
@@ -113,9 +115,7 @@ def _parts(stats: Statistics) -> Sequence[Moments]:
     rows = stats.query_rows
     if stats.query_moments is not None or rows is None:
         return stats.query_parts or (stats.queries,)
-    if rows.shape[0] < 2 * FOLDS:
-        return (Moments.from_rows(rows, precision="float64"),)
-    return [Moments.from_rows(rows[k::FOLDS, :], precision="float64") for k in range(FOLDS)]
+    return pieces_of(rows)
 
 
 def _kinds(queries: Kinds) -> list[tuple[Sequence[Moments], float]]:
@@ -138,15 +138,6 @@ def _kinds(queries: Kinds) -> list[tuple[Sequence[Moments], float]]:
         own = [moments] if isinstance(moments, Moments) else list(moments)
         kinds.append((own, check_number(weight, "weight", low=0.0, open_low=True)))
     return kinds
-
-
-def _one_cloud(kinds: Sequence[tuple[Sequence[Moments], float]]) -> Moments:
-    """Return the moments of all queries, for their lengths, their rounding and their mean."""
-    parts = [part for own, _ in kinds for part in own]
-    whole = parts[0]
-    for part in parts[1:]:
-        whole = whole.merge(part)
-    return whole
 
 
 def _guess(gallery: Moments, query_mean: Array | None) -> Moments:
@@ -249,9 +240,7 @@ def _directions(s: Setting) -> tuple[np.ndarray, float]:
     Those of the numerical rank. Where rows reach beyond them by more than a tie, as rows stored in halves
     do, all that so many rows can span: no map of ours needs the others to be empty.
     """
-    axes, reach = s.stats.axes, s.stats.query_reach
-    if s.stats.metric.is_distance:
-        reach += float(np.linalg.norm(s.mean))
+    axes, reach = s.stats.axes, longest(s, "queries")
     most = min(s.width, s.stats.gallery.count - 1)
     for used in (axes.rank, most):
         lost = 2 * reach * left_out(s, used)
@@ -328,13 +317,12 @@ def _bound(s: Setting, pair: _Pair) -> float:
     matrix, and twice for the sum) of what its terms would have in length if they were all orthogonal.
     """
     stats, u = s.stats, s.stats.eps / 2
-    offset = float(np.linalg.norm(s.mean))
-    radius, far = stats.gallery.radius, offset > FAR * stats.gallery.radius
-    reach = stats.query_reach + (offset if stats.metric.is_distance else 0.0)
+    radius, away, far = stats.gallery.radius, offset(s), s.is_far
+    reach = longest(s, "queries")
     items, queries = stats.gallery_rows, stats.query_rows
     x = _longest(items, s.mean, pair.items, pair.norms[0] * radius)
     y = _longest(queries, None, pair.queries, pair.norms[1] * reach)
-    in_x = _widest(items, s.mean if far else None, pair.items, radius + (0.0 if far else offset))
+    in_x = _widest(items, s.mean if far else None, pair.items, radius + (0.0 if far else away))
     in_y = _widest(queries, None, pair.queries, reach)
     steps = 5 if stats.metric.needs_directions else 3  # scaling to unit length: two more
     off_x, off_y = u * (x + steps * in_x), u * (y + steps * in_y)
@@ -344,7 +332,7 @@ def _bound(s: Setting, pair: _Pair) -> float:
         lost = _longest(items, s.mean, pair.rest[0], most)
         bound += 2 * lost * _longest(queries, None, pair.rest[1], 1.0)
     if stats.metric.is_distance:
-        bound += _off_sphere(s)
+        bound += off_sphere(s)
     return bound
 
 
@@ -378,13 +366,8 @@ def _widest(
     return math.sqrt(largest)
 
 
-def _off_sphere(s: Setting) -> float:
-    gallery = s.stats.gallery
-    return (gallery.longest**2 - gallery.shortest**2) / 2
-
-
 def _warn_off_sphere(s: Setting) -> None:
-    if s.stats.metric.is_distance and _off_sphere(s) > s.stats.resolution:
+    if s.stats.metric.is_distance and off_sphere(s) > s.stats.resolution:
         warnings.warn(
             "`balanced` compares by inner product, but the gallery's rows have lengths from "
             f"{s.stats.gallery.shortest:.3g} to {s.stats.gallery.longest:.3g}, so rankings by distance "

@@ -10,12 +10,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import reduce
-from importlib.metadata import version
 from typing import Any
 
-import numpy as np
-
+import modgap
 from modgap._core.arrays import Array, Float, to_numpy
 from modgap._core.checks import check_choice
 from modgap._core.moments import Moments
@@ -34,6 +31,8 @@ from modgap.closers._scales import (
     scale_of_moments,
     scales_of_lists,
 )
+from modgap.closers._transport import merged, pieces_of
+from modgap.closers.approximate import standard_scale
 from modgap.closers.balanced import balance
 from modgap.closers.maps import AffineMap
 from modgap.closers.mixed import MixedClosure, several_maps
@@ -228,11 +227,8 @@ def fit_collection(
 
 def is_mixed_method(word: str) -> bool:
     """Whether a word names a closer of mixed collections, a "calibrate" with a way after it included."""
-    return (
-        word.removesuffix(_BALANCED) in MIXED_METHODS
-        if "calibrate" in word
-        else (word in MIXED_METHODS)
-    )
+    way = word.removesuffix(_BALANCED)
+    return word in MIXED_METHODS or (way.startswith("calibrate:") and way in MIXED_METHODS)
 
 
 def _check_method(method: str) -> None:
@@ -271,13 +267,8 @@ def _calibrate(
 
 def _balanced(closure: MixedClosure, asked: Array, collection: Collection) -> MixedClosure:
     """Return the closure with `balanced` of all mapped items after it, which moves no score."""
-    pooled = reduce(
-        Moments.merge,
-        (_mapped(each, closure.scales[name]) for name, each in collection.moments.items()),
-    )
-    thirds = [asked[k::3, :] for k in range(3)] if asked.shape[0] >= 6 else [asked]
-    parts = [Moments.from_rows(rows, precision="float64") for rows in thirds]
-    return closure.then(balance(pooled, parts, metric="ip"))
+    pooled = merged([_mapped(m, closure.scales[name]) for name, m in collection.moments.items()])
+    return closure.then(balance(pooled, pieces_of(asked), metric="ip"))
 
 
 def _mapped(moments: Moments, scale: float) -> Moments:
@@ -339,12 +330,10 @@ def _centred(metric: Metric, moments: Moments) -> AffineMap:
 
 
 def _standardized(metric: Metric, moments: Moments) -> AffineMap:
-    spread = np.sqrt(np.maximum(np.diagonal(to_numpy(moments.covariance)), 0.0))
-    constant = spread <= 1e-12 * max(float(spread.max()), 1e-300)
     return AffineMap(
         moments.width,
         center=to_numpy(moments.mean),
-        scale=np.where(constant, 0.0, 1.0 / np.where(constant, 1.0, spread)),
+        scale=standard_scale(moments),
         normalize_input=metric.needs_directions,
         normalize_output=True,
     )
@@ -366,7 +355,7 @@ def _closure(
         gallery=several_maps(maps),
         metric=metric,
         comparison=comparison,
-        info={"queries": count, "dimension": queries.width, "modgap": version("modgap")},
+        info={"queries": count, "dimension": queries.width, "modgap": modgap.__version__},
         galleries=maps,
         scales=scales or {},
     )

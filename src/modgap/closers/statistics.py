@@ -162,7 +162,7 @@ class Statistics:
         differences of items count, so far from the origin no more than a few radii of the gallery
         stand for |x|. Scores are y.x, by distance y.x - |x|^2 / 2.
         """
-        relative = max((math.sqrt(self.width) + 4) * self.eps / 2, _TIE)
+        relative = tie_share(self.width, self.eps)
         near = self.gallery.radius
         if not self.metric.is_distance:
             near = min(self.gallery.longest, FAR * near)
@@ -211,6 +211,11 @@ class Statistics:
                 f"`{method}` is fitted from rows, not moments; call closers.fit with both clouds"
             )
         return self.query_rows, self.gallery_rows
+
+
+def tie_share(width: int, eps: float) -> float:
+    """Return by how much of |y||x| two products of rows may differ and be one; see `resolution`."""
+    return max((math.sqrt(width) + 4) * eps / 2, _TIE)
 
 
 def _deciding_eps(stored: float) -> float:

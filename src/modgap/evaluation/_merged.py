@@ -11,10 +11,10 @@ from modgap._core.arrays import (
     asarray_like,
     dtype_eps,
     namespace,
-    row_norms,
     to_numpy,
     working_float,
 )
+from modgap.closers.statistics import longest_row, tie_share
 from modgap.decisions.metric import Metric
 from modgap.decisions.neighbors import Neighbors, nearest
 from modgap.evaluation.tasks import Problem
@@ -171,7 +171,6 @@ def _tie(problem: Problem, metric: Metric) -> float:
     eps = 0.0
     for rows in (problem.queries, problem.gallery):
         seen = metric.prepare(working_float(rows))
-        longest.append(float(namespace(seen).max(row_norms(seen))))
+        longest.append(longest_row(seen))
         eps = max(eps, dtype_eps(seen))
-    relative = max((math.sqrt(problem.queries.shape[1]) + 4) * eps / 2, 1e-10)
-    return 2 * relative * math.prod(longest)
+    return 2 * tie_share(int(problem.queries.shape[1]), eps) * math.prod(longest)

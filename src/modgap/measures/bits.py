@@ -376,7 +376,10 @@ def _reached(rows: np.ndarray, s: Scores, seed: int) -> list[tuple[np.ndarray, n
 
 
 def _second_moments(rows: np.ndarray) -> SecondMoments:
-    """Return E[y y^T] of rows (m, e), with the folds that `balanced` chooses its shrinkage on."""
+    """Return E[y y^T] of rows (m, e), with the folds that `balanced` chooses its shrinkage on.
+
+    The rows are few and at hand, so their products are made without a pass for moments.
+    """
     count = len(rows)
     if count < 2 * FOLDS:
         return SecondMoments(rows.T @ rows / count, count)

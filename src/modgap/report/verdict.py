@@ -45,13 +45,15 @@ def verdict(found: Found) -> str:
 def _figure_of(evidence: Found) -> str:
     """Return the name of the figure that the sentences speak of."""
     judge = evidence["judged_by"]
-    return judge if judge in ("accuracy", *_MERGED) else "retention"
+    return judge if judge in ("accuracy", "recall", *_MERGED) else "retention"
 
 
 def _judged_words(advice: Found, noisy: bool) -> str:
     if advice["evidence"]["judged_by"] in _MERGED:
         return _MERGED[advice["evidence"]["judged_by"]]
     under = " under noise" if noisy else ""
+    if advice["evidence"]["judged_by"] == "recall":
+        return f"the recall of the exact ten nearest{under}"
     if advice["evidence"]["judged_by"] == "accuracy":
         return f"the accuracy{under} on queries that it was not fitted to"
     return "the share of answers that survive noise" if noisy else "the share of answers kept"

@@ -179,7 +179,7 @@ def test_gallery_and_queries_are_decomposed_once(monkeypatch: pytest.MonkeyPatch
 
     `balanced` decomposes products of both, and is left out; so do the bits, within the items' span.
     """
-    monkeypatch.setattr("modgap.evaluation.advice._FEW", 10**6)
+    monkeypatch.setattr("modgap.evaluation.advice.FEW", 10**6)
     calls: list[tuple[int, ...]] = []
     real = np.linalg.eigh
 
@@ -359,3 +359,13 @@ def test_a_missing_folder_is_a_format_error(sample_summary: dict[str, Any], tmp_
     pytest.importorskip("vl_convert", reason="the extra `report` is not installed")
     with pytest.raises(FormatError, match="cannot write"):
         write_report(sample_summary, tmp_path / "absent" / "r.html")
+
+
+def test_a_search_in_codes_is_summed_up_by_the_recall_that_chose() -> None:
+    found = summarize(modgap.load_sample().search(), noises=("sign:lengths",), alphas=(), draws=2)
+    rows = {row["label"]: row for row in found["advice"]["evidence"]["closers"]}
+    assert found["advice"]["evidence"]["judged_by"] == "recall"
+    assert found["verdict"] == (
+        "Closing the gap with balanced keeps every answer, and the recall of the exact ten nearest under "
+        f"noise goes from {rows['none']['recall']:.3f} to {rows['balanced']['recall']:.3f}."
+    )

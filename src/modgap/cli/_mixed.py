@@ -189,15 +189,5 @@ def _print(closure: MixedClosure, out: str, inputs: MixedInputs) -> None:
         )
         return
     for name, spec in (("gallery", inputs.gallery), ("companions", inputs.companions)):
-        line = [
-            "modgap",
-            "apply",
-            out,
-            "--gallery",
-            spec,
-            "--modality",
-            name,
-            "--out",
-            f"closed-{name}",
-        ]
-        say_command(shlex.join(line))
+        words = f"--modality {name} --out closed-{name}"
+        say_command(f"{shlex.join(['modgap', 'apply', out, '--gallery', spec])} {words}")

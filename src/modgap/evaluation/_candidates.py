@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -12,6 +13,10 @@ from modgap.evaluation.tasks import Task
 
 #: A difference counts where it exceeds so many standard errors, and this much.
 ERRORS, LEAST = 2.0, 0.001
+
+
+#: Fewer queries, less a fold, say too little of how they spread for what is fitted to them.
+FEW = 10
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,9 @@ class Candidate:
     gain_stderr: float
 
 
+C = TypeVar("C", bound=Candidate)
+
+
 def judged_by(study: Study, task: Task, *, free: bool) -> str:
     """Return which figure decides: "accuracy", "recall" or "retention".
 
@@ -75,25 +83,36 @@ def summaries(study: Study, judge: str, names: tuple[str, ...]) -> list[Candidat
         ]
         gains = np.concatenate(steps)
         sampling = [_sampling_error(row) for row in (*rows, *base)] if rows is not base else [0.0]
-        spread = float(gains.std(ddof=1) / np.sqrt(gains.size)) if gains.size > 1 else 0.0
-        accuracies = [_mean(row, "noisy_accuracy", row.clean_accuracy) for row in rows]
         found.append(
             Candidate(
-                label=rows[0].label,
-                method=rows[0].method,
-                exact=all(row.exact for row in rows),
-                agreement=float(np.mean([row.agreement for row in rows])),
-                retention=float(np.mean([_mean(row, "retention", row.agreement) for row in rows])),
-                stability=float(np.mean([_mean(row, "stability", 1.0) for row in rows])),
-                accuracy=None if None in accuracies else float(np.mean(accuracies)),  # type: ignore[arg-type]
+                **measured(rows),
                 recall=_recall(rows),
                 gain=float(gains.mean()),
                 gain_stderr=float(
-                    np.hypot(spread, np.sqrt(np.sum(np.square(sampling))) / len(rows))
+                    np.hypot(stderr(gains), np.sqrt(np.sum(np.square(sampling))) / len(rows))
                 ),
             )
         )
     return found
+
+
+def measured(rows: list[Row]) -> dict[str, Any]:
+    """Return what candidates of every kind of task have, over all problems."""
+    accuracies = [_mean(row, "noisy_accuracy", row.clean_accuracy) for row in rows]
+    return {
+        "label": rows[0].label,
+        "method": rows[0].method,
+        "exact": all(row.exact for row in rows),
+        "agreement": float(np.mean([row.agreement for row in rows])),
+        "retention": float(np.mean([_mean(row, "retention", row.agreement) for row in rows])),
+        "stability": float(np.mean([_mean(row, "stability", 1.0) for row in rows])),
+        "accuracy": None if None in accuracies else float(np.mean(accuracies)),  # type: ignore[arg-type]
+    }
+
+
+def stderr(gains: np.ndarray) -> float:
+    """Return the standard error of a mean over queries; 0 of one query, which has none."""
+    return float(gains.std(ddof=1) / np.sqrt(gains.size)) if gains.size > 1 else 0.0
 
 
 def _bearing(row: Row) -> list[NoiseResult]:
@@ -135,19 +154,17 @@ def _recall(rows: list[Row]) -> float | None:
     return float(np.mean(found)) if found else None
 
 
-def choose(candidates: list[Candidate]) -> Candidate:
+def choose(candidates: Sequence[C]) -> C:
     """Return the simplest candidate that the best one does not beat beyond its error.
 
     Doing nothing comes first; whatever is chosen instead beats it beyond the error of the difference.
     """
-    none = candidates[0]
-    better = [c for c in candidates if _beats(c, none)]
-    if not better:
-        return none
+    better = [c for c in candidates if c.gain > max(LEAST, ERRORS * c.gain_stderr)]
+    return simplest(better) if better else candidates[0]
+
+
+def simplest(better: Sequence[C]) -> C:
+    """Return the first of several that is not worse than the best of them by more than its error."""
     best = max(better, key=lambda c: c.gain)
     slack = max(LEAST, best.gain_stderr)
     return next(c for c in better if best.gain - c.gain <= slack)
-
-
-def _beats(candidate: Candidate, none: Candidate) -> bool:
-    return candidate.gain > max(LEAST, ERRORS * candidate.gain_stderr)

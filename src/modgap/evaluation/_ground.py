@@ -16,9 +16,9 @@ from modgap.closers.calibrate import is_mixed_method
 from modgap.decisions.metric import Metric
 from modgap.decisions.neighbors import Neighbors
 from modgap.errors import DataError, ShapeError
-from modgap.evaluation._collection import collection_of
 from modgap.evaluation._judged import item_scores
 from modgap.evaluation._merged import lists_of
+from modgap.evaluation._mixed_fit import collection_of
 from modgap.evaluation.records import GapFigures
 from modgap.evaluation.tasks import Problem
 from modgap.measures.gap import Gap
@@ -26,6 +26,7 @@ from modgap.measures.look import Remark, look
 from modgap.measures.pairs import relative_modality_gap
 from modgap.robustness.additive import spread
 from modgap.robustness.outcomes import RECALL_AT
+from modgap.robustness.systems import System
 
 #: Rows of each cloud that figures over pairs of rows look at.
 MEASURED_ROWS = 1000
@@ -50,10 +51,14 @@ class Ground:
         return self.leaders[:, 0]
 
     @cached_property
+    def system(self) -> System:
+        """What is stored and compared before closing."""
+        return self.problem.system(self.metric)
+
+    @cached_property
     def leaders(self) -> np.ndarray:
         """Nearest item of each query and, in a gallery of several, the second, shape (m, 2)."""
-        system = self.problem.system(self.metric)
-        return system.leaders(min(2, int(system.gallery.shape[-2])))
+        return self.system.leaders(min(2, int(self.system.gallery.shape[-2])))
 
     @cached_property
     def nearest(self) -> np.ndarray | None:
@@ -61,7 +66,7 @@ class Ground:
 
         None where each query has its own few candidates.
         """
-        system = self.problem.system(self.metric)
+        system = self.system
         deepest = max((k for k in RECALL_AT if k < system.gallery.shape[0]), default=0)
         return None if system.own_candidates or not deepest else system.leaders(deepest)
 
@@ -76,7 +81,7 @@ class Ground:
         """By how much each decision wins, in differences of `item_scores`, shape (m,)."""
         if self.leaders.shape[1] == 1:
             return np.full(self.leaders.shape[0], np.inf)
-        scores = item_scores(self.problem.system(self.metric), self.metric, self.leaders)
+        scores = item_scores(self.system, self.metric, self.leaders)
         margins: np.ndarray = scores[:, 0] - scores[:, 1]
         return margins
 

@@ -10,7 +10,6 @@ import numpy as np
 from modgap._core.arrays import asarray_like, namespace, to_numpy
 from modgap.closers import Closure
 from modgap.decisions.metric import Metric
-from modgap.decisions.neighbors import nearest
 from modgap.evaluation._merged import Merged
 from modgap.evaluation.tasks import Problem
 from modgap.robustness.outcomes import Outcome
@@ -157,8 +156,6 @@ def hits_among_nearest(problem: Problem, system: System) -> dict[str, np.ndarray
     if problem.positives is None or not problem.ranks:
         return None
     ks = [k for k in RIGHT_AT if k <= system.gallery.shape[0]]
-    found = to_numpy(
-        nearest(system.queries, system.gallery, k=ks[-1], metric=system.comparison).indices
-    )
+    found = system.leaders(ks[-1])
     hit = (found[:, :, None] == problem.positives[:, None, :]).any(axis=2)
     return {str(k): hit[:, :k].any(axis=1) for k in ks}

@@ -8,27 +8,24 @@ from typing import Any
 
 import numpy as np
 
+from modgap.evaluation._candidates import FEW, Candidate, choose, measured, simplest, stderr
 from modgap.evaluation.records import Row, Study
 from modgap.evaluation.tasks import Task
 
 __all__ = ["MixedVerdict", "mixed_candidates", "mixed_verdict"]
 
-#: A difference counts where it exceeds so many standard errors, and this much.
-_ERRORS, _LEAST = 2.0, 0.001
 #: A modality whose share of the first ten is below this times its share of the collection is hidden.
 _HIDDEN = 0.1
-#: Fewer queries than this, less a fold, say too little of how they spread.
-_FEW = 10
 
 
 @dataclass(frozen=True)
-class MixedCandidate:
-    """One closer as it was measured; see `Candidate` for the names that both have.
+class MixedCandidate(Candidate):
+    """One closer as it was measured on a mixed collection.
 
     Attributes
     ----------
     ndcg, recall : float or None
-        Of the first ten; None where no answers are known.
+        Of the first ten; recall that of right items. None where no answers are known.
     shares : dict of str to float
         Of each modality among the first ten.
     shown : float
@@ -39,20 +36,10 @@ class MixedCandidate:
         In NDCG, or without answers in `shown`, over doing nothing.
     """
 
-    label: str
-    method: str
-    exact: bool
-    agreement: float
-    retention: float
-    stability: float
-    accuracy: float | None
     ndcg: float | None
-    recall: float | None
     shares: dict[str, float]
     shown: float
     lists: float
-    gain: float
-    gain_stderr: float
 
 
 @dataclass(frozen=True)
@@ -67,7 +54,7 @@ class MixedVerdict:
 
 def mixed_candidates(task: Task) -> list[str]:
     """Return what is measured for a mixed collection, the simplest first."""
-    if min(problem.queries.shape[0] for problem in task.problems) < _FEW:
+    if min(problem.queries.shape[0] for problem in task.problems) < FEW:
         return ["none"]
     others = ["center", "standardize"]
     return [
@@ -88,16 +75,12 @@ def mixed_verdict(study: Study, labels: Sequence[str], task: Task) -> MixedVerdi
     judge = "shown" if base[0].ndcg is None else "ndcg"
     found = tuple(_measured(rows, base, judge, task) for rows in groups.values())
     none = found[0]
-    if judge == "ndcg":
-        better = [c for c in found if c.gain > max(_LEAST, _ERRORS * c.gain_stderr)]
-    else:
-        able = [c for c in found if c.label == "calibrate" and c.shown > none.shown]
-        better = able if none.shown < _HIDDEN else []
     chosen = none
-    if better:
-        best = max(better, key=lambda c: c.gain)
-        slack = max(_LEAST, best.gain_stderr)
-        chosen = next(c for c in better if best.gain - c.gain <= slack)
+    if judge == "ndcg":
+        chosen = choose(found)
+    elif none.shown < _HIDDEN:
+        able = [c for c in found if c.label == "calibrate" and c.shown > none.shown]
+        chosen = simplest(able) if able else none
     return MixedVerdict(chosen, found, judge, _text(found, chosen, judge))
 
 
@@ -112,36 +95,22 @@ def _measured(rows: list[Row], base: list[Row], judge: str, task: Task) -> Mixed
     shown = _shown(rows, task, depth)
     gain, error = shown - _shown(base, task, depth), 0.0
     if judge == "ndcg":
-        gain = float(gains.mean())
-        error = float(gains.std(ddof=1) / np.sqrt(gains.size)) if gains.size > 1 else 0.0
-    noisy = [[r for r in row.results if r.side != "queries"] for row in rows]
-    accuracy = None
-    if rows[0].right is not None:
-        clean = [row.clean_accuracy for row in rows]
-        accuracy = _mean(
-            [[r.noisy_accuracy for r in each] or [c] for each, c in zip(noisy, clean, strict=True)]
-        )
+        gain, error = float(gains.mean()), stderr(gains)
     return MixedCandidate(
-        label=rows[0].label,
-        method=rows[0].method,
-        exact=all(row.exact for row in rows),
-        agreement=float(np.mean([row.agreement for row in rows])),
-        retention=_mean(
-            [
-                [r.retention for r in each] or [row.agreement]
-                for each, row in zip(noisy, rows, strict=True)
-            ]
-        ),
-        stability=_mean([[r.stability for r in each] or [1.0] for each in noisy]),
-        accuracy=accuracy,
-        ndcg=None if rows[0].ndcg is None else _mean([[row.ndcg[depth]] for row in rows]),  # type: ignore[index]
-        recall=None if rows[0].recall is None else _mean([[row.recall[depth]] for row in rows]),  # type: ignore[index]
+        **measured(rows),
+        ndcg=_at(depth, [row.ndcg for row in rows]),
+        recall=_at(depth, [row.recall for row in rows]),
         shares=shares,
         shown=shown,
         lists=min(min((row.lists or {}).values()) for row in rows),
         gain=gain,
         gain_stderr=error,
     )
+
+
+def _at(depth: str, figures: list[Any]) -> float | None:
+    """Return the mean over problems of a figure at a depth; None where there is none."""
+    return None if None in figures else float(np.mean([each[depth] for each in figures]))
 
 
 def _depth(row: Row) -> str:
@@ -165,10 +134,6 @@ def _shown(rows: list[Row], task: Task, depth: str) -> float:
         for name, own in problem.by_modality().items():
             found = min(found, (row.shares or {})[depth][name] * items / own.size)
     return found
-
-
-def _mean(values: list[list[Any]]) -> float:
-    return float(np.mean([np.mean(each) for each in values]))
 
 
 def _mean_of(tables: list[dict[str, float]]) -> dict[str, float]:

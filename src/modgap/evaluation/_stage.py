@@ -22,9 +22,9 @@ from modgap.closers import (
 from modgap.closers.calibrate import is_mixed_method
 from modgap.decisions.metric import Metric
 from modgap.errors import ClosureError, ClosureWarning
-from modgap.evaluation._collection import fit_to_queries
 from modgap.evaluation._ground import Ground
 from modgap.evaluation._judged import (
+    RIGHT_AT,
     Judged,
     hits_among_nearest,
     is_right,
@@ -32,7 +32,8 @@ from modgap.evaluation._judged import (
     means,
     rephrased_outcomes,
 )
-from modgap.evaluation._merged import merged_of
+from modgap.evaluation._merged import DEPTHS, merged_of
+from modgap.evaluation._mixed_fit import fit_to_queries
 from modgap.evaluation.records import NoiseResult, Row
 from modgap.evaluation.tasks import Problem
 from modgap.robustness.additive import spread
@@ -208,9 +209,11 @@ class Stage:
     def _judge_together(
         self, problem: Problem, closures: list[Closure], rows: np.ndarray
     ) -> list[Judged]:
-        plan, before = self.plan, self.before[rows]
-        truth = self._truth(rows)
+        plan, truth = self.plan, self._truth(rows)
+        before = self.before[rows]
         systems = [problem.system(self.metric, closure) for closure in closures]
+        for system in systems:  # one search of the longest list serves every figure of shorter ones
+            system.leaders(_depth(problem, truth))
         results = outcomes(
             systems,
             [before] * len(systems),
@@ -321,6 +324,16 @@ class Stage:
             f"less than {closure.resolution:.1g}, which no product in this precision can tell apart; "
             "store the rows about their mean, or in float64",
         )
+
+
+def _depth(problem: Problem, truth: np.ndarray | None) -> int:
+    """Return the length of the longest list that a figure looks at."""
+    asked = [1 if truth is None else truth.shape[1]]
+    if problem.ranks:
+        asked.append(RIGHT_AT[-1])
+    if problem.modalities is not None:
+        asked.append(DEPTHS[-1])
+    return min(max(asked), int(problem.gallery.shape[-2]))
 
 
 def _needs_pairs(closer: str | Closure) -> bool:

@@ -12,7 +12,7 @@ from modgap._core.json import plain, stamp
 from modgap.closers import METHODS
 from modgap.errors import ClosureWarning
 from modgap.evaluation._advice_text import sample_words, text_of
-from modgap.evaluation._candidates import Candidate, choose, judged_by, summaries
+from modgap.evaluation._candidates import FEW, Candidate, choose, judged_by, summaries
 from modgap.evaluation._mixed_advice import mixed_candidates, mixed_verdict
 from modgap.evaluation._stage import Plan
 from modgap.evaluation.records import Study
@@ -27,9 +27,6 @@ ANSWERS = ("same", "may-change")
 QUERIES, ITEMS = 2000, 20_000
 #: Pairs of the two that are measured; where items are many, fewer queries are drawn.
 PAIRS = 10_000_000
-
-#: Fewer queries say too little of their second moments for `balanced`.
-_FEW = 10
 
 #: Closers that can keep every answer, the simplest first: of equals the first is recommended.
 _EXACT = ("none", "recenter", "orthogonal", "affine", "scaled", "balanced")
@@ -308,7 +305,7 @@ def _candidates(task: Task, free: bool) -> list[str]:
         return mixed_candidates(task)
     problem = task.problems[0]
     names = list(_EXACT)
-    if problem.queries.shape[0] < _FEW:
+    if problem.queries.shape[0] < FEW:
         names.remove("balanced")
     if task.metric.is_distance or task.metric.needs_directions:
         names[1:1] = [name for name in _OTHER_COMPARISONS if _differs(name, task)]

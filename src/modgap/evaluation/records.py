@@ -16,7 +16,7 @@ from modgap._core.json import plain, stamp
 from modgap.closers.closure import Closure
 from modgap.errors import ArgumentError, CodeError
 from modgap.evaluation._merged import Merged
-from modgap.evaluation.figures import GapFigures, NoiseResult
+from modgap.evaluation.results import GapFigures, NoiseResult
 from modgap.measures import Remark
 from modgap.robustness.noise import Noise, parse
 

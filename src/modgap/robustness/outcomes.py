@@ -13,7 +13,7 @@ from modgap._core.checks import check_clouds, check_count
 from modgap.closers.closure import Closure
 from modgap.decisions.metric import COSINE, as_metric
 from modgap.errors import CodeError
-from modgap.robustness.coded import leaders_under
+from modgap.robustness.code_search import leaders_under
 from modgap.robustness.integral import candidate_win_probability, win_probability
 from modgap.robustness.noise import Code, Gaussian, Noise, RandomNoise
 from modgap.robustness.sampling import Sampled, sample_before, sample_decisions, stored_on

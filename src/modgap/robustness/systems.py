@@ -88,9 +88,22 @@ class System:
         return decided
 
     def leaders(self, k: int) -> np.ndarray:
-        """Return the k nearest items of each query on the host, shape (m, k), the nearest first."""
-        search = nearest_candidates if self.own_candidates else nearest
-        return to_numpy(search(self.queries, self.gallery, k=k, metric=self.comparison).indices)
+        """Return the k nearest items of each query on the host, shape (m, k), the nearest first.
+
+        The deepest search so far is kept: ask for the longest list first.
+        """
+        deepest = max(self._searched, default=0)
+        if deepest < k:
+            search = nearest_candidates if self.own_candidates else nearest
+            found = search(self.queries, self.gallery, k=k, metric=self.comparison).indices
+            self._searched.clear()
+            self._searched[k] = to_numpy(found)
+            deepest = k
+        return self._searched[deepest][:, :k]
+
+    @cached_property
+    def _searched(self) -> dict[int, np.ndarray]:
+        return {}
 
 
 def equivalent(system: System) -> tuple[System, float] | None:

@@ -303,3 +303,22 @@ def test_the_metric_is_that_of_the_closure(rng):
     np.testing.assert_array_equal(found.stability, named.stability)
     with pytest.raises(ClosureError, match="fitted for"):
         stability(queries, gallery, Gaussian(0.3), closure=closure, metric="ip")
+
+
+def test_one_search_of_the_longest_list_serves_the_shorter_ones(rng, monkeypatch):
+    from modgap.robustness import systems
+
+    queries, gallery = rng.normal(size=(9, 4)), rng.normal(size=(7, 4))
+    fresh = [System(queries, gallery, COSINE).leaders(k) for k in (1, 3, 7)]
+    calls = []
+    monkeypatch.setattr(
+        systems,
+        "nearest",
+        lambda *rows, **asked: calls.append(asked["k"]) or nearest(*rows, **asked),
+    )
+    system = System(queries, gallery, COSINE)
+    found = [system.leaders(k) for k in (3, 1, 7, 3, 1)]
+    assert calls == [3, 7]
+    for k, want in zip((1, 3, 7), fresh, strict=True):
+        np.testing.assert_array_equal(system.leaders(k), want)
+    np.testing.assert_array_equal(found[1][:, 0], system.decisions)

@@ -20,6 +20,19 @@ SETS = {
 }
 
 
+SCALES = {
+    "calibrate": "rms (the default)",
+    "calibrate:top": "top: mean of each query's best 1 %",
+    "calibrate:quantile": "quantile: the 99th percentile",
+    "calibrate:share": "share: as many of each",
+    "calibrate:pairs": "pairs: labelled answers",
+    "calibrate:means": "means only",
+    "center": "center",
+    "standardize": "standardize",
+    "none": "none",
+}
+
+
 def codes(result: dict[str, Any]) -> str:
     """Return a table a set: maps by codes, each the best of its forms."""
     parts = []
@@ -57,6 +70,49 @@ def others(result: dict[str, Any]) -> str:
             cells.append(f"{_share(best)} → {_share(ours['recall'])} ± {_share(error)}")
         lines.append(_line([name, *cells]))
     return "\n".join(lines)
+
+
+def mixed(result: dict[str, Any]) -> str:
+    """Return what merged lists of COCO find, by kind of query and closer."""
+    head = ["queries", "closer", "recall@1", "@10", "@50", "NDCG@10", "other side in the first ten",
+            "lists kept"]  # fmt: skip
+    lines = [_line(head), _line(["---"] * len(head))]
+    for kind in ("texts", "images"):
+        found = result["details"]["sets"][f"COCO, {kind} ask"]
+        for place, closer in enumerate(
+            ("none", "center", "standardize", "calibrate:means", "calibrate")
+        ):
+            halves = found[closer]
+            figures = [_mean([half["recall"][k] for half in halves]) for k in ("1", "10", "50")]
+            figures.append(_mean([half["ndcg"]["10"] for half in halves]))
+            other = _mean([half["shares"]["10"]["other"] for half in halves])
+            kept = min(min(half["lists"].values()) for half in halves)
+            name = f"**{closer}**" if closer == "calibrate" else SCALES.get(closer, closer)
+            lines.append(
+                _line([kind if place == 0 else "", name, *map(_share, figures), f"{100 * other:.0f} %",
+                       "all" if kept == 1 else f"{100 * kept:.0f} %"])
+            )  # fmt: skip
+    return "\n".join(lines)
+
+
+def scales(result: dict[str, Any]) -> str:
+    """Return NDCG of the first ten by the way that the scale is chosen, and beside other closers."""
+    table = result["details"]["ndcg"]
+    sets = [
+        f"{name}, {kind} ask"
+        for name in ("Caltech-101", "sample", "COCO")
+        for kind in ("texts", "images")
+    ]
+    lines = [_line(["s_m", *sets, "mean"]), _line(["---"] * (len(sets) + 2))]
+    for closer, words in SCALES.items():
+        cells = [table[name].get(closer) for name in sets]
+        mean = "" if None in cells else _share(_mean(cells))
+        lines.append(_line([words, *("" if c is None else _share(c) for c in cells), mean]))
+    return "\n".join(lines)
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values)
 
 
 def graphs(result: dict[str, Any]) -> str:
@@ -260,6 +316,7 @@ PAGES: dict[str, dict[str, tuple[Callable[[dict[str, Any]], str], str]]] = {
         "fitting": (fitting, "fitting"),
     },
     "docs/guide/measuring.md": {"bits": (bits, "bits")},
+    "docs/guide/mixed.md": {"mixed": (mixed, "mixed"), "scales": (scales, "mixed")},
     "docs/theory_balanced.md": {"better_maps": (better_maps, "better_maps")},
     "README.md": {"front": (front, "codes")},
 }

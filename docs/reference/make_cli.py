@@ -19,6 +19,7 @@ COMMANDS = (
     "measure",
     "close",
     "apply",
+    "export",
     "evaluate",
     "advise",
     "simulate",

@@ -5,6 +5,7 @@ from . import closers as closers
 from . import decisions as decisions
 from . import errors as errors
 from . import evaluation as evaluation
+from . import exports as exports
 from . import io as io
 from . import measures as measures
 from . import paper as paper
@@ -31,6 +32,7 @@ from .evaluation import Study as Study
 from .evaluation import ZeroShot as ZeroShot
 from .evaluation import advise as advise
 from .evaluation import evaluate as evaluate
+from .exports import export as export
 from .measures import Gap as Gap
 from .measures import GapInBits as GapInBits
 from .measures import gap_in_bits as gap_in_bits

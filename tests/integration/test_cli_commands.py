@@ -23,8 +23,8 @@ from modgap.measures.words import main_lines
 from modgap.paper.dynamics import Simulation
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = ("report", "measure", "close", "apply", "evaluate", "advise", "simulate", "figures",
-            "doctor")  # fmt: skip
+COMMANDS = ("report", "measure", "close", "apply", "export", "evaluate", "advise", "simulate",
+            "figures", "doctor")  # fmt: skip
 HEAVY = ("numpy", "scipy", "torch", "pyarrow", "altair", "jax", "faiss", "sklearn", "pandas")
 
 

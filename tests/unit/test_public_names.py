@@ -21,6 +21,7 @@ ROOMS = (
     "modgap.closers",
     "modgap.decisions",
     "modgap.evaluation",
+    "modgap.exports",
     "modgap.io",
     "modgap.measures",
     "modgap.measures.cloud",

@@ -15,6 +15,7 @@ from modgap.cli import (
     close,
     doctor,
     evaluate,
+    export,
     figures,
     measure,
     report,
@@ -33,7 +34,7 @@ class _Command(TyperCommand):
         return super().invoke(ctx)
 
 
-_COMMANDS = (report, measure, close, apply, evaluate, advise, simulate, figures, doctor)
+_COMMANDS = (report, measure, close, apply, export, evaluate, advise, simulate, figures, doctor)
 
 
 def _show_version(wanted: bool) -> None:

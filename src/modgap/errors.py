@@ -29,6 +29,10 @@ class ClosureError(ModgapError, ValueError):
     """A closure is used on embeddings, or under a metric, that it was not fitted for."""
 
 
+class EngineError(ModgapError, RuntimeError):
+    """An engine of vectors is down, out of space, or refuses what it is asked."""
+
+
 class MissingExtraError(ModgapError, ImportError):
     """An optional package is not installed; the message holds the pip command."""
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import sys
+from pathlib import Path
 from types import ModuleType
 
 from modgap.errors import MissingExtraError
@@ -43,3 +45,19 @@ def require(module: str, extra: str) -> ModuleType:
         ) from None
     first = (reason.splitlines() or ["no reason given"])[0]
     raise MissingExtraError(f"`{module}` is installed but cannot be imported ({first}); {fix}")
+
+
+def locate(package: str, extra: str) -> Path:
+    """Return the folder of an optional package, for what lies in it beside code; nothing is imported.
+
+    Raises
+    ------
+    MissingExtraError
+        The package is not installed.
+    """
+    found = importlib.util.find_spec(package)
+    if found is None or not found.submodule_search_locations:
+        raise MissingExtraError(
+            f'this needs the package `{package}`; pip install "modgap[{extra}]"'
+        )
+    return Path(found.submodule_search_locations[0])

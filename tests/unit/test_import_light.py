@@ -13,12 +13,14 @@ HEAVY = (
     "cupy",
     "dask",
     "faiss",
+    "hnswlib",
     "jax",
     "pandas",
     "pyarrow",
     "sklearn",
     "torch",
     "transformers",
+    "usearch",
 )
 
 
@@ -39,6 +41,7 @@ def loaded_by(code: str) -> set[str]:
         "import modgap.evaluation.tasks, modgap.evaluation.study, modgap.evaluation.advice",
         "import modgap.measures, modgap.measures.cloud, modgap.paper.theory, modgap.paper.dynamics",
         "import modgap.cli",
+        "import modgap.index.registry",
     ],
 )
 def test_nothing_heavy_is_loaded(code: str) -> None:

@@ -18,7 +18,7 @@ from modgap._core.extras import require
 from modgap.errors import ArgumentError, CodeError, CodeWarning
 from modgap.robustness.kinds import Code
 
-__all__ = ["FaissCodec"]
+__all__ = ["FaissCodec", "native_warnings", "reason", "wanted"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -63,7 +63,7 @@ class FaissCodec(Code):
         """
         faiss = require("faiss", "faiss")
         rows = np.ascontiguousarray(to_numpy(cloud), dtype=np.float32).reshape(-1, cloud.shape[-1])
-        with _native_warnings() as said:
+        with native_warnings() as said:
             try:
                 index = faiss.index_factory(rows.shape[1], self.factory)
                 index.train(rows)
@@ -71,32 +71,32 @@ class FaissCodec(Code):
             except (RuntimeError, AttributeError) as error:
                 raise CodeError(
                     f"FAISS cannot store {rows.shape[0]} rows of dimension {rows.shape[1]} "
-                    f"as {self.factory!r}: {_reason(error)}"
+                    f"as {self.factory!r}: {reason(error)}"
                 ) from None
         if said:
             warnings.warn(
-                f"FAISS trains {self.factory} on {rows.shape[0]} rows and wants {_wanted(said)}",
+                f"FAISS trains {self.factory} on {rows.shape[0]} rows and wants {wanted(said)}",
                 CodeWarning,
                 stacklevel=2,
             )
         return asarray_like(back.reshape(cloud.shape), cloud, dtype=cloud.dtype)
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
     """Return what FAISS says is wrong, without the place in its sources."""
     line = str(error).splitlines()[-1] if str(error) else repr(error)
     line = re.sub(r"^Error in .* at \S+:\d+: ", "", line)
     return re.sub(r"^Error: '.*' failed:? *(?=.)", "", line).strip().rstrip(".")
 
 
-def _wanted(said: list[str]) -> str:
+def wanted(said: list[str]) -> str:
     """Return how many rows FAISS asks for, or its own words where they name no number."""
     counts = [int(n) for line in said for n in re.findall(r"at least (\d+) training points", line)]
     return f"at least {max(counts)} training points" if counts else f"more: {said[0]}"
 
 
 @contextlib.contextmanager
-def _native_warnings() -> Iterator[list[str]]:
+def native_warnings() -> Iterator[list[str]]:
     """Collect the WARNING lines that native code writes to the process's standard error.
 
     FAISS prints one per clustering, past Python's own streams, hundreds for one codec. What else is

@@ -515,7 +515,7 @@ class TestFaissCodec:
         assert capfd.readouterr().err == ""
 
     def test_what_others_write_meanwhile_comes_out_afterwards(self, capfd):
-        with faiss_codec._native_warnings() as said:
+        with faiss_codec.native_warnings() as said:
             os.write(2, b"WARNING one\nprogress 3/7\nWARNING two\n")
         assert said == ["one", "two"]
         assert capfd.readouterr().err == "progress 3/7\n"
@@ -525,7 +525,7 @@ class TestFaissCodec:
             raise OSError("bad file descriptor")
 
         monkeypatch.setattr(os, "dup", closed)
-        with faiss_codec._native_warnings() as said:
+        with faiss_codec.native_warnings() as said:
             pass
         assert said == []
 

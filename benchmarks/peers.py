@@ -101,7 +101,7 @@ def run(*, quick: bool, rounds: int | None = None) -> dict[str, Any]:
             **_sets.setting(data),
             "fit": "seconds of the processor, of `balanced` added where it is used",
             "LeanVec-OOD": "algorithm 1 as published; agrees with scalable-vs 0.5.0 to 1e-7",
-            "OPQ": f"rotation of {_peers.OPQ_ROWS} rows in {_peers.OPQ_ROUNDS} rounds, codes of all rows",
+            "OPQ": f"rotation learned from all rows in {_peers.OPQ_ROUNDS} rounds; not where rows are few",
             "RaBitQ": "queries in 8 bits",
             "PQ, OPQ": "not on recentred rows: a shift changes neither clusters nor rankings",
             "none": "rows of unit length; codes that keep no product are compared by cosine",

@@ -96,6 +96,7 @@ class Manifest:
                 )
         for name in names:
             self.files.setdefault(name, {"complete": False})
+        self.sweep(MANIFEST)
         self.save()
 
     def sweep(self, name: str) -> None:

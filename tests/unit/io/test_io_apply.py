@@ -340,3 +340,12 @@ def test_mapping_a_file_does_not_hold_it(tmp_path):
     tracemalloc.stop()
     assert peak < 10 * 2**20
     assert whole > 39 * 2**20  # the measure sees an array that is held
+
+
+def test_what_a_killed_run_left_of_the_record_is_swept(tmp_path):
+    source = open_source(save(tmp_path / "x.npy", emb=CLOUD))
+    stale = tmp_path / "out" / ".modgap.json.7bc584b5.tmp.json"
+    apply_to_source(SHIFT, source, tmp_path / "out", fingerprint="f")
+    stale.write_text("{")  # killed while the record was being written
+    apply_to_source(SHIFT, source, tmp_path / "out", fingerprint="f")
+    assert sorted(os.listdir(tmp_path / "out")) == ["modgap.json", "x.npy"]

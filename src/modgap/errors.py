@@ -47,3 +47,7 @@ class ClosureWarning(UserWarning):
 
 class CodeWarning(UserWarning):
     """A code of embeddings was learnt, but from fewer rows than it wants."""
+
+
+class ModelError(ModgapError, RuntimeError):
+    """A model cannot be loaded or run: no such name, no weights at hand, too little memory."""

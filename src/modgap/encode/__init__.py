@@ -1,0 +1,5 @@
+"""From pictures, words and sounds to embeddings: one encoder for every model."""
+
+import lazy_loader as _lazy
+
+__getattr__, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)

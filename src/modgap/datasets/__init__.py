@@ -1,0 +1,5 @@
+"""Collections of pictures and words on disk, in the layouts in which they are published."""
+
+import lazy_loader as _lazy
+
+__getattr__, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)

@@ -1,0 +1,3 @@
+from .collection import Collection, Item
+
+__all__ = ["Collection", "Item"]

@@ -37,6 +37,10 @@ class MissingExtraError(ModgapError, ImportError):
     """An optional package is not installed; the message holds the pip command."""
 
 
+class WorkerError(ModgapError, RuntimeError):
+    """A process or a cluster that does the work is gone, or was never there."""
+
+
 class SimulationWarning(UserWarning):
     """A simulation ran, but with settings that its theory does not cover."""
 

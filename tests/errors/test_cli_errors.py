@@ -180,7 +180,7 @@ def test_every_command_checks_its_queries(fails, command, queries):
     ("queries", "says"),
     [
         ("absent.npy", "no file or folder at `absent.npy`"),
-        ("integers.npy", "must hold floating-point embeddings; got int64"),
+        ("integers.npy", "holds int64; embeddings must be floats"),
         ("narrow.npy", "was fitted for embeddings of dimension 8"),
         ("flat.npy", "embeddings have shape (rows, d)"),
         ("nan.npy", "row 17"),

@@ -1,6 +1,8 @@
 """Every option of a command changes what comes out, or is refused: none is parsed and ignored."""
 
+import hashlib
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -139,6 +141,10 @@ def test_an_option_of_apply_counts(run):
     assert (a.dtype, b.dtype) == (np.float32, np.float16)
     np.testing.assert_array_equal(a.astype(np.float16), b)
     assert not np.array_equal(a, c)
+    assert run(*words, "e", "--queries", "h.npy", "--no-hashes")[0] == 0
+    hashed, plain = (json.loads(Path(f"{f}/modgap.json").read_text())["files"] for f in "ae")
+    assert hashed["h.npy"]["sha256"] == hashlib.sha256(Path("a/h.npy").read_bytes()).hexdigest()
+    assert plain["h.npy"]["sha256"] is None
     code, _, error = run(*words, "d", "--queries", "h.npy", "--dtype", "int8")
     assert code == 2
     assert "`--dtype` must be one of input, float16, float32, float64; got 'int8'" in error
@@ -168,11 +174,14 @@ def test_what_makes_a_collection_of_a_gallery_counts(run):
 
 
 def test_no_option_is_left_out_here():
-    """A new option of these commands fails this test until it stands in one of those above."""
+    """A new option of these commands fails this test until it stands in one of those above.
+
+    Engines, whose results must not differ, are looked at in tests/unit/engines.
+    """
     known = {
         "close": "queries gallery out method metric alpha n_components side reduce scale template "
-        "pool companions modalities shrinkage rotation json",
-        "apply": "closure out queries gallery modality dtype json",
+        "pool companions modalities shrinkage rotation engine workers scheduler json",
+        "apply": "closure out queries gallery modality dtype hashes engine workers scheduler json",
         "measure": "a b paired raw template temperature sample seed json csv",
     }
     found = {

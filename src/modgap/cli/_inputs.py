@@ -91,6 +91,31 @@ ComponentsOption = Annotated[
         "of the variance such as 0.9, or all. Fewer than all is approximate.  [default: all]",
     ),
 ]
+EngineOption = Annotated[
+    str,
+    typer.Option(
+        "--engine",
+        metavar="local|dask",
+        help="Who reads and writes the shards: this machine, or a Dask cluster.",
+    ),
+]
+WorkersOption = Annotated[
+    int | None,
+    typer.Option(
+        "--workers",
+        metavar="N",
+        help="Processes, each with one thread, a shard at a time; results do not depend on N.  "
+        "[default: this process alone, with all threads; dask: one a core]",
+    ),
+]
+SchedulerOption = Annotated[
+    str | None,
+    typer.Option(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="dask: where the scheduler of a cluster listens.  [default: a cluster of this machine]",
+    ),
+]
 #: More draws than this take days, and a standard error of a probability is below .0002 with it.
 _MOST_DRAWS = 10_000_000
 

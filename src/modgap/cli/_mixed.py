@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from modgap._core.moments import Moments
-    from modgap.cli._console import Job
+    from modgap.cli._engine import EngineChoice
     from modgap.closers.mixed import MixedClosure
     from modgap.decisions.metric import Metric
     from modgap.io import Source
@@ -44,6 +43,7 @@ def close_mixed(
     metric: Metric,
     given: dict[str, Any],
     target: Path,
+    choice: EngineChoice,
     *,
     json: bool,
 ) -> None:
@@ -55,15 +55,21 @@ def close_mixed(
         Options that a mixed collection has no use for, or inputs that do not fit.
     """
     from modgap.cli._console import print_json, progress
+    from modgap.engines import Checkpoint
 
     _check(method, inputs, given)
-    with progress("reading", unit="rows", shown=not json) as job:
-        closure = _fit(method, inputs, metric, job)
+    if method not in _STREAMED:
+        choice.refuse_for(f"{method} needs all rows at once")
+    checkpoint = Checkpoint.beside(target)
+    with choice.opened() as engine, progress("reading", unit="rows", shown=not json) as job:
+        how = {"engine": engine, "checkpoint": checkpoint, "tell": job}
+        closure = _fit(method, inputs, metric, how)
     found = replace(
         closure,
         info={**closure.info, "queries_source": inputs.queries, "gallery_source": inputs.gallery},
     )
     found.save(target)
+    checkpoint.remove()
     if json:
         names = ("method", "metric", "comparison", "exact", "modalities", "scales")
         document = {name: getattr(found, name) for name in names}
@@ -96,7 +102,8 @@ def _check(method: str, inputs: MixedInputs, given: dict[str, Any]) -> None:
             )
 
 
-def _fit(method: str, inputs: MixedInputs, metric: Metric, job: Job) -> MixedClosure:
+def _fit(method: str, inputs: MixedInputs, metric: Metric, how: dict[str, Any]) -> MixedClosure:
+    """Fit to sources; `how` has engine, checkpoint and tell."""
     from modgap import closers
     from modgap.cli.close import check_sources
 
@@ -106,10 +113,10 @@ def _fit(method: str, inputs: MixedInputs, metric: Metric, job: Job) -> MixedClo
             check_sources(sources["queries"], sources[name], names=("queries", name), axes=(2,))
     names = None if inputs.modalities is None else _names_of(inputs.modalities, sources["gallery"])
     if method in _STREAMED:
-        queries = _moments(sources["queries"], "queries", None, metric, job)["queries"]
-        parts = _moments(sources["gallery"], "gallery", names, metric, job)
+        queries = _moments(sources["queries"], "queries", None, metric, how)["queries"]
+        parts = _moments(sources["gallery"], "gallery", names, metric, how)
         if "companions" in sources:
-            parts |= _moments(sources["companions"], "companions", None, metric, job)
+            parts |= _moments(sources["companions"], "companions", None, metric, how)
         return closers.calibrate_moments(queries, parts, scale=_STREAMED[method], metric=metric)
     rows = {name: source.read() for name, source in sources.items()}
     asked = rows.pop("queries")
@@ -136,36 +143,14 @@ def _names_of(spec: str, gallery: Source) -> np.ndarray:
 
 
 def _moments(
-    source: Source, name: str, names: np.ndarray | None, metric: Metric, job: Job
+    source: Source, name: str, names: np.ndarray | None, metric: Metric, how: dict[str, Any]
 ) -> dict[str, Moments]:
     """Return the moments of each modality in a source; of all rows under its name without `names`."""
-    from modgap._core.moments import Moments
-    from modgap.cli._stream import checked_blocks
+    from modgap.engines import Reading, read_moments
 
-    job.stage(f"reading {name}", total=source.rows)
-    found: dict[str, Moments] = {}
-    for key, rows in _parts(
-        checked_blocks(source, name, zero_rows=not metric.needs_directions), name, names
-    ):
-        part = Moments.from_rows(metric.prepare(rows), precision="float64")
-        found[key] = found[key].merge(part) if key in found else part
-        job(len(rows))
-    return found
-
-
-def _parts(
-    blocks: Iterator[np.ndarray], name: str, names: np.ndarray | None
-) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield the rows of each modality of each block."""
-    start = 0
-    for block in blocks:
-        if names is None:
-            yield name, block
-        else:
-            own = names[start : start + len(block)]
-            for key in dict.fromkeys(own.tolist()):
-                yield key, block[own == key]
-        start += len(block)
+    how["tell"].stage(f"reading {name}", total=source.rows)
+    found = read_moments(source, Reading(name, metric), names=names, **how)
+    return found if names is not None else {name: found["0"]}
 
 
 def _print(closure: MixedClosure, out: str, inputs: MixedInputs) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from modgap.cli._inputs import INPUT, JsonOption
+from modgap.cli._inputs import INPUT, EngineOption, JsonOption, SchedulerOption, WorkersOption
 
 if TYPE_CHECKING:
     from modgap.closers.closure import Closure
@@ -46,23 +47,36 @@ def apply(
             "which is too coarse for what a map moves]",
         ),
     ] = None,
+    hashes: Annotated[
+        bool,
+        typer.Option(
+            "--hashes/--no-hashes",
+            help="Keep the SHA-256 of every file in DIR/modgap.json.",
+        ),
+    ] = True,
+    engine: EngineOption = "local",
+    workers: WorkersOption = None,
+    scheduler: SchedulerOption = None,
     json: JsonOption = False,
 ) -> None:
     """Map queries or a gallery with a saved closure, file by file.
 
     Every file or shard becomes one of the same name in DIR; .safetensors and .parquet stay what
     they are, all else becomes .npy. Memory does not grow with the rows.
-    Files appear when they are complete, so a run that was stopped is resumed by the same command:
-    what is complete and unchanged is skipped.
+    Files appear when they are complete, so a run that was stopped, however hard, is resumed by the same
+    command: what is complete and unchanged is skipped. One run at a time writes into DIR; with --workers
+    its shards are spread over processes.
 
     Examples
     --------
       modgap apply closure.safetensors --queries images.npy --out closed-queries
       modgap apply closure.safetensors --gallery embeddings:text_emb --out closed-gallery
       modgap apply mixed.safetensors --gallery img_emb --modality image --out closed-images
+      modgap apply closure.safetensors --gallery img_emb --workers 8 --out closed-gallery
     """
     from modgap._core.checks import check_choice
     from modgap.cli._console import print_json
+    from modgap.cli._engine import EngineChoice
     from modgap.closers.closure import Closure
     from modgap.errors import ArgumentError
     from modgap.io import open_source
@@ -70,6 +84,7 @@ def apply(
 
     if dtype is not None:
         check_choice(dtype, "--dtype", DTYPES)
+    choice = EngineChoice(engine, workers, scheduler)
     fitted = Closure.load(closure)
     if (queries is None) == (gallery is None):
         raise ArgumentError("give exactly one of `--queries` and `--gallery`, the side to map")
@@ -79,7 +94,10 @@ def apply(
     _check(source, mapping, side, closure, out)
     started = time.perf_counter()
     prints = _fingerprint(closure, side if modality is None else f"{side} {modality}")
-    report = _run(source, mapping, side, out, dtype, prints, shown=not json)
+    checked = CheckedMap(mapping, side)
+    with choice.opened() as chosen:
+        options: dict[str, Any] = {"dtype": dtype, "hashes": hashes, "engine": chosen}
+        report = _run(source, checked, out, prints, options, shown=not json)
     seconds = time.perf_counter() - started
     if json:
         print_json({"out": out, "side": side, "seconds": seconds, **report})
@@ -133,50 +151,45 @@ def _fingerprint(closure: str, side: str) -> str:
     return f"{hashlib.sha256(Path(closure).read_bytes()).hexdigest()} {side}"
 
 
+@dataclass(frozen=True)
+class CheckedMap:
+    """A map that looks at its rows first, in whichever process it works."""
+
+    mapping: AffineMap
+    side: str
+
+    def __call__(self, rows: Any) -> Any:
+        """Return mapped rows, or say which one cannot be mapped."""
+        from modgap._core.checks import check_cloud
+
+        zero_rows = not self.mapping.normalize_input
+        return self.mapping(check_cloud(rows, self.side, zero_rows=zero_rows))
+
+
 def _run(
     source: Source,
-    mapping: AffineMap,
-    side: str,
+    mapping: CheckedMap,
     out: str,
-    dtype: str | None,
     fingerprint: str,
+    options: dict[str, Any],
     *,
     shown: bool,
 ) -> dict[str, int]:
-    from modgap._core.checks import check_cloud
     from modgap.cli._console import progress
     from modgap.errors import ModgapError
     from modgap.io import apply_to_source
 
-    zero_rows = not mapping.normalize_input
-
-    def mapped(rows: Any) -> Any:
-        return mapping(check_cloud(rows, side, zero_rows=zero_rows))
-
     fresh = not Path(out).exists()
     try:
-        with progress(f"mapping the {side}", total=source.rows, shown=shown) as advance:
+        title = f"mapping the {mapping.side}"
+        with progress(title, total=source.rows, shown=shown) as advance:
             return apply_to_source(
-                mapped, source, out, fingerprint=fingerprint, dtype=dtype, progress=advance
+                mapping, source, out, fingerprint=fingerprint, progress=advance, **options
             )
     except ModgapError as error:
         if fresh:
             _remove_empty(Path(out))
-        raise type(error)(_with_row(error, source, side, zero_rows) + _what_stays(out)) from None
-
-
-def _with_row(error: Exception, source: Source, side: str, zero_rows: bool) -> str:
-    """Return the message, its row counted from the start of the source where it names one."""
-    from modgap.cli._stream import checked_blocks
-    from modgap.errors import DataError
-
-    if isinstance(error, DataError):
-        try:
-            for _ in checked_blocks(source, side, zero_rows=zero_rows):
-                pass
-        except DataError as counted:
-            return str(counted)
-    return str(error)
+        raise type(error)(str(error) + _what_stays(out)) from None
 
 
 def _what_stays(out: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,17 +12,31 @@ from modgap.cli._inputs import (
     INPUT,
     METHOD_NAMES,
     ComponentsOption,
+    EngineOption,
     Gallery,
     JsonOption,
     MetricOption,
     Queries,
+    SchedulerOption,
     TemplateOption,
+    WorkersOption,
 )
 
 if TYPE_CHECKING:
-    from modgap.cli._console import Job
+    from modgap.cli._engine import EngineChoice
     from modgap.closers.closure import Closure
+    from modgap.engines import Checkpoint
     from modgap.io import Source
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Where queries and gallery are, and what is taken of a gallery with three axes."""
+
+    queries: str
+    gallery: str
+    template: int | None
+    pool: bool
 
 
 def close(
@@ -114,6 +129,9 @@ def close(
             "as for multiple choice.",
         ),
     ] = False,
+    engine: EngineOption = "local",
+    workers: WorkersOption = None,
+    scheduler: SchedulerOption = None,
     json: JsonOption = False,
 ) -> None:
     r"""Fit a closer to queries and a gallery, and save the closure.
@@ -122,7 +140,8 @@ def close(
     methods read the inputs once, block by block, and need memory for one block; scaled,
     realign and procrustes need all rows at once (procrustes: row i of both belong together). A closure
     of a mixed collection has a map for each modality; calibrate and calibrate:means read it block by
-    block.
+    block. With --workers shards are read by several processes. A long reading that was stopped, however
+    hard, is taken up by the same command; what it has is kept beside FILE until FILE is there.
 
     Examples
     --------
@@ -131,10 +150,14 @@ def close(
                    --n-components 0.9 --metric cosine --out closure.safetensors
       modgap close --queries texts.npy --gallery images.npy --companions captions.npy \
                    --method calibrate --out closure.safetensors
+      modgap close --queries txt_emb --gallery img_emb --method balanced --workers 8 \
+                   --out closure.safetensors
     """
     from modgap.cli._console import print_json
+    from modgap.cli._engine import EngineChoice
     from modgap.cli._inputs import check_out, parse_components
     from modgap.decisions.metric import as_metric
+    from modgap.engines import Checkpoint
 
     metric = as_metric(metric)
     target = check_out(out, suffixes=(".safetensors",))
@@ -149,16 +172,20 @@ def close(
         "shrinkage": shrinkage,
         "rotation": _seed(rotation),
     }
+    choice = EngineChoice(engine, workers, scheduler)
     if companions is not None or modalities is not None:
         from modgap.cli._mixed import MixedInputs, close_mixed
 
         given = {key: value for key, value in options.items() if key != "metric"}
         given |= {"template": template, "pool": pool}
-        inputs = MixedInputs(queries, gallery, companions, modalities)
-        close_mixed(method, inputs, metric, given, target, json=json)
+        mixed = MixedInputs(queries, gallery, companions, modalities)
+        close_mixed(method, mixed, metric, given, target, choice, json=json)
         return
-    closure = _fit(method, queries, gallery, template, pool, options, shown=not json)
+    inputs = Inputs(queries, gallery, template, pool)
+    checkpoint = Checkpoint.beside(target)
+    closure = _fit(method, inputs, options, choice, checkpoint, shown=not json)
     closure.save(target)
+    checkpoint.remove()
     if json:
         print_json({"out": str(target), **_describe(closure)})
     else:
@@ -190,11 +217,10 @@ def _check_replaceable(target: Any) -> None:
 
 def _fit(
     method: str,
-    queries: str,
-    gallery: str,
-    template: int | None,
-    pool: bool,
+    inputs: Inputs,
     options: dict[str, Any],
+    choice: EngineChoice,
+    checkpoint: Checkpoint,
     *,
     shown: bool,
 ) -> Closure:
@@ -209,23 +235,29 @@ def _fit(
 
     name, _ = method_and_comparison(method)
     check_taken(METHODS[name], **{key: options[key] for key in options if key != "metric"})
-    left, right = open_source(queries), open_source(gallery)
+    left, right = open_source(inputs.queries), open_source(inputs.gallery)
     check_sources(left, right)
-    if pool and template is not None:
+    template, gallery = inputs.template, inputs.gallery
+    if inputs.pool and template is not None:
         raise ArgumentError("`--pool` and `--template` exclude each other; give one of them")
-    if pool and len(right.shape) != 3:
+    if inputs.pool and len(right.shape) != 3:
         raise ArgumentError(
             "`--pool` takes the rows of a gallery of shape (t, n, d) as one; "
             f"`{gallery}` has shape {right.shape}, leave it out"
         )
     check_template(right.shape, gallery, template)
     if METHODS[name].needs == "moments" and len(right.shape) == 2:
-        with progress("reading queries", total=left.rows, shown=shown) as job:
-            closure = _fit_streams(method, left, right, options, job)
+        with (
+            choice.opened() as engine,
+            progress("reading queries", total=left.rows, shown=shown) as job,
+        ):
+            how = {"engine": engine, "checkpoint": checkpoint, "tell": job}
+            closure = _fit_streams(method, left, right, options, how)
     else:
+        choice.refuse_for(f"{name} here needs all rows at once")
         with progress("fitting", unit="", shown=shown):
-            closure = _fit_rows(method, left, right, gallery, template, pool, options)
-    sources = {"queries_source": queries, "gallery_source": gallery, "template": template}
+            closure = _fit_rows(method, left, right, inputs, options)
+    sources = {"queries_source": inputs.queries, "gallery_source": gallery, "template": template}
     return replace(closure, info={**closure.info, **sources})
 
 
@@ -256,34 +288,37 @@ def check_sources(
 
 
 def _fit_streams(
-    method: str, left: Source, right: Source, options: dict[str, Any], job: Job
+    method: str, left: Source, right: Source, options: dict[str, Any], how: dict[str, Any]
 ) -> Closure:
+    """Fit to two sources that are read block by block; `how` has engine, checkpoint and tell."""
     from modgap import closers
-    from modgap.cli._stream import moments_of
+    from modgap.closers._transport import FOLDS
+    from modgap.closers.statistics import Statistics
+    from modgap.engines import Reading, moments_of
 
+    given = {key: value for key, value in options.items() if key != "metric"}
     metric = options["metric"]
     precise = "float64" if method == "erase" else "input"
-    ours = moments_of(left, "queries", metric=metric, precision=precise, advance=job)
-    job.stage("reading gallery", total=right.rows)
-    theirs = moments_of(right, "gallery", metric=metric, precision="float64", advance=job)
-    job.stage("fitting")
-    return closers.fit_moments(method, ours, theirs, **options)
+    folds = FOLDS if method.startswith("balanced") and left.rows >= 2 * FOLDS else 1
+    ours = moments_of(left, Reading("queries", metric, precise, folds), **how)
+    how["tell"].stage("reading gallery", total=right.rows)
+    (theirs,) = moments_of(right, Reading("gallery", metric), **how)
+    how["tell"].stage("fitting")
+    queries = ours if len(ours) > 1 else ours[0]
+    return closers.fit_statistics(method, Statistics.of_moments(queries, theirs, metric), **given)
 
 
 def _fit_rows(
-    method: str,
-    left: Source,
-    right: Source,
-    spec: str,
-    template: int | None,
-    pool: bool,
-    options: dict[str, Any],
+    method: str, left: Source, right: Source, inputs: Inputs, options: dict[str, Any]
 ) -> Closure:
     from modgap import closers
     from modgap.cli._task import one_gallery
 
     array = right.read()
-    chosen = array.reshape(-1, array.shape[-1]) if pool else one_gallery(array, spec, template)
+    if inputs.pool:
+        chosen = array.reshape(-1, array.shape[-1])
+    else:
+        chosen = one_gallery(array, inputs.gallery, inputs.template)
     return closers.fit(method, left.read(), chosen, **options)
 
 

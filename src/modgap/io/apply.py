@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
-from functools import partial
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
 import numpy as np
 
 from modgap._core.checks import check_choice
+from modgap._core.tasks import HERE, Engine
 from modgap.errors import DataError, FormatError, ShapeError
 from modgap.io._guard import file_status, shown
 from modgap.io._shard import Shard
-from modgap.io.atomic import atomic_path
-from modgap.io.manifest import Manifest, Report, Written, combine, new_report
+from modgap.io.atomic import unpublished
+from modgap.io.lock import check_writer, sole_writer
+from modgap.io.manifest import Manifest, Report, Written, combine, make_folder, new_report
 from modgap.io.source import Source
+from modgap.io.streams import counting_rows, grouped
 from modgap.io.writers import (
     DEFAULT_KEY,
     WRITABLE,
@@ -47,6 +51,8 @@ def apply_to_source(
     *,
     fingerprint: str,
     dtype: str | None = None,
+    hashes: bool = True,
+    engine: Engine = HERE,
     progress: Progress | None = None,
 ) -> Report:
     """Map every shard of a source into a shard of the same name in the folder `out`.
@@ -67,6 +73,12 @@ def apply_to_source(
     dtype : {"input", "float16", "float32", "float64"}, optional
         Of the output. By default the input's own, but float32 for half floats: a map moves rows by
         less than a half float can tell apart.
+    hashes : bool
+        Whether the record of the folder, ``modgap.json``, gets the SHA-256 of every file: a gibibyte a
+        second on one core, beside the mapping.
+    engine : Engine
+        Where the shards are mapped: in this process by default, or see `modgap.engines`. The mapping
+        travels there, so it can be pickled.
     progress : callable, optional
         Called with the number of rows that were finished since the last call.
 
@@ -82,31 +94,92 @@ def apply_to_source(
     DataError
         The source holds integers, or a mapped value is too large for the output's dtype.
     FormatError
-        `out` is the folder of the input or holds files from elsewhere, or reading or writing fails.
+        `out` is the folder of the input, holds files from elsewhere or is being written by another run,
+        or reading or writing fails.
     ShapeError
         The source has one axis, or the mapping returns another number of rows.
 
     Notes
     -----
     Files appear when they are complete: whatever stops the run leaves none half written. At any
-    time a few blocks are in memory, 2 MiB each (64 MiB for Parquet).
+    time a few blocks are in memory, 2 MiB each (64 MiB for Parquet). Only the process that holds the
+    folder's lock gives files their names, whoever writes them.
     """
     folder = Path(out)
     _check_source(source)
     _check_apart(source, folder)
     if dtype is not None:
         check_choice(dtype, "dtype", DTYPES)
-    names = [_output_name(shard) for shard in source.shards]
-    manifest = Manifest.open(folder)
-    manifest.claim(names)
-    report = new_report()
+    jobs = list(_jobs(source, dtype))
     tell = progress or (lambda rows: None)
-    for shard, name in zip(source.shards, names, strict=True):
-        kind = _output_dtype(shard, dtype)
-        identity = combine(fingerprint, *_identity(shard), kind)
-        write = partial(_map_shard, mapping, shard, kind, tell)
-        if not manifest.make(name, identity, write, report):
-            tell(shard.rows)
+    make_folder(folder)
+    with sole_writer(folder) as token:
+        work = MapShards(mapping, folder, shown(source.path), hashes, token)
+        return _run(work, jobs, Manifest.open(folder), fingerprint, engine, tell)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One shard that becomes one file.
+
+    Attributes
+    ----------
+    shard : Shard
+    first : int
+        The row of the source that the shard begins with.
+    name : str
+        Of the file that it becomes.
+    dtype : numpy.dtype
+        Of that file.
+    """
+
+    shard: Shard
+    first: int
+    name: str
+    dtype: np.dtype
+
+
+def _jobs(source: Source, dtype: str | None) -> Iterator[Job]:
+    first = 0
+    for shard in source.shards:
+        yield Job(shard, first, _output_name(shard), _output_dtype(shard, dtype))
+        first += shard.rows
+
+
+def _run(
+    work: MapShards,
+    jobs: list[Job],
+    manifest: Manifest,
+    fingerprint: str,
+    engine: Engine,
+    tell: Progress,
+) -> Report:
+    """Map what is not complete, put every file in its place when it is, and keep the record."""
+    manifest.claim([job.name for job in jobs])
+    manifest.sweep()
+    report = new_report()
+    missing: list[tuple[Job, str]] = []
+    for job in jobs:
+        identity = combine(fingerprint, *identity_of(job.shard), job.dtype)
+        if manifest.is_complete(job.name, identity):
+            manifest.count(job.name, report, made=False)
+            tell(job.shard.rows)
+        else:
+            missing.append((job, identity))
+    groups = [[pair] for pair in missing]
+    if engine.is_apart:
+        groups = list(grouped(missing, lambda pair: pair[0].shard))
+    tasks = ([job for job, _ in group] for group in groups)
+    try:
+        with closing(engine.each(work, tasks, tell, in_order=False)) as results:
+            for place, files in results:
+                for (job, identity), written in zip(groups[place], files, strict=True):
+                    manifest.publish(job.name, identity, written)
+                    manifest.count(job.name, report, made=True)
+    finally:
+        # A worker that was killed, or had finished a file that nobody took, has left it.
+        manifest.sweep()
+        manifest.save()
     return report
 
 
@@ -148,30 +221,109 @@ def _output_dtype(shard: Shard, dtype: str | None) -> np.dtype:
     return shard.dtype if dtype == "input" else np.dtype(dtype)
 
 
-def _identity(shard: Shard) -> tuple[object, ...]:
+def identity_of(shard: Shard) -> tuple[object, ...]:
     """Return what tells this input from another, without reading it."""
     status = file_status(shard.path)
     stamp = (shard.name, status.st_size, status.st_mtime_ns)
     return (*stamp, shard.key, shard.shape, shard.dtype)
 
 
-def _map_shard(
-    mapping: Rows, shard: Shard, dtype: np.dtype, tell: Progress, target: Path
-) -> Written:
-    """Map one shard into one file and return the output's shape, dtype and key."""
-    size = _ROW_GROUP_BYTES if target.suffix.lower() == ".parquet" else _BLOCK_BYTES
-    rows = max(1, size // (shard.width * shard.dtype.itemsize))
-    with atomic_path(target) as temporary:
-        mapped = _mapped(mapping, shard, rows, dtype)
-        first = next(mapped)
-        shape = (*shard.shape[:-1], first.shape[-1])
-        check_values(shape, dtype, target)
-        writer = array_writer(temporary, shape, dtype, key=shard.key or DEFAULT_KEY)
-        with writer as write, _alongside(write) as hand_over:
-            for block in chain([first], mapped):
-                hand_over(block)
-                tell(len(block))
-    return shape, dtype, None if target.suffix.lower() == ".npy" else shard.key
+@dataclass(frozen=True)
+class MapShards:
+    """What is done to shards, in whichever process: each becomes a whole file without its name yet.
+
+    Attributes
+    ----------
+    mapping : callable
+    folder : Path
+        Of the output.
+    source : str
+        What messages call the rows, where their place counts from the start of the source.
+    hashes : bool
+        Whether the files are hashed.
+    token : str
+        Of the run that asks for it, without which nothing is written.
+    """
+
+    mapping: Rows
+    folder: Path
+    source: str
+    hashes: bool
+    token: str
+
+    def __call__(self, jobs: list[Job], tell: Progress) -> list[Written]:
+        """Return what was written of each shard."""
+        done: list[Written] = []
+        try:
+            for job in jobs:
+                done.append(self._map(job, tell))
+        except BaseException:
+            for written in done:
+                (self.folder / written.temporary).unlink(missing_ok=True)
+            raise
+        return done
+
+    def _map(self, job: Job, tell: Progress) -> Written:
+        check_writer(self.folder, self.token)
+        shard, target = job.shard, self.folder / job.name
+        size = _ROW_GROUP_BYTES if target.suffix.lower() == ".parquet" else _BLOCK_BYTES
+        rows = max(1, size // (shard.width * shard.dtype.itemsize))
+        digest = hashlib.sha256() if self.hashes else None
+        key = shard.key or DEFAULT_KEY
+        with unpublished(target) as temporary:
+            mapped = self._mapped(job, rows)
+            first = next(mapped)
+            shape = (*shard.shape[:-1], first.shape[-1])
+            check_values(shape, job.dtype, target)
+            writer = array_writer(temporary, shape, job.dtype, key=key, digest=digest)
+            with writer as write, _alongside(write) as hand_over:
+                for block in chain([first], mapped):
+                    hand_over(block)
+                    tell(len(block))
+        return Written(
+            temporary.name,
+            shape,
+            str(job.dtype),
+            None if target.suffix.lower() == ".npy" else shard.key,
+            digest.hexdigest() if digest else None,
+        )
+
+    def _mapped(self, job: Job, rows: int) -> Iterator[np.ndarray]:
+        width: int | None = None
+        done = 0
+        for block in job.shard.blocks(rows):
+            wide = block.astype(np.float32) if block.dtype == np.float16 else block
+            with counting_rows(job.first + done, self.source):
+                out = host_array(self.mapping(wide))
+            if out.ndim != 2 or len(out) != len(block) or width not in (None, out.shape[1]):
+                raise ShapeError(
+                    f"the mapping must return one row of the same width for every row; it made "
+                    f"{out.shape} of {block.shape}"
+                )
+            width = out.shape[1]
+            yield _as_stored(out, job, done)
+            done += len(out)
+
+
+def _as_stored(out: np.ndarray, job: Job, done: int) -> np.ndarray:
+    """Return mapped rows in the output's dtype.
+
+    Raises
+    ------
+    DataError
+        A value does not fit into it.
+    """
+    dtype = job.dtype
+    with np.errstate(over="ignore", invalid="ignore"):  # looked at in the next line
+        out = out.astype(dtype, copy=False)
+        whole = np.isfinite(out.sum(dtype=np.float32 if dtype == np.float16 else None))
+    if not whole and not np.isfinite(out).all():
+        row = done + int(np.argmin(np.isfinite(out).all(axis=1)))
+        raise DataError(
+            f"`{shown(job.shard.path)}` row {row} is mapped to values that {dtype} cannot hold "
+            f"(at most {np.finfo(dtype).max:g}); ask for a wider dtype"
+        )
+    return out
 
 
 @contextmanager
@@ -189,28 +341,3 @@ def _alongside(write: Write) -> Iterator[Write]:
         yield hand_over
         if pending is not None:
             pending.result()
-
-
-def _mapped(mapping: Rows, shard: Shard, rows: int, dtype: np.dtype) -> Iterator[np.ndarray]:
-    width: int | None = None
-    done = 0
-    for block in shard.blocks(rows):
-        wide = block.astype(np.float32) if block.dtype == np.float16 else block
-        out = host_array(mapping(wide))
-        if out.ndim != 2 or len(out) != len(block) or width not in (None, out.shape[1]):
-            raise ShapeError(
-                f"the mapping must return one row of the same width for every row; it made "
-                f"{out.shape} of {block.shape}"
-            )
-        width = out.shape[1]
-        with np.errstate(over="ignore", invalid="ignore"):  # looked at in the next line
-            out = out.astype(dtype, copy=False)
-            whole = np.isfinite(out.sum(dtype=np.float32 if dtype == np.float16 else None))
-        if not whole and not np.isfinite(out).all():
-            row = done + int(np.argmin(np.isfinite(out).all(axis=1)))
-            raise DataError(
-                f"`{shown(shard.path)}` row {row} is mapped to values that {dtype} cannot hold "
-                f"(at most {np.finfo(dtype).max:g}); ask for a wider dtype"
-            )
-        done += len(out)
-        yield out

@@ -25,19 +25,48 @@ def atomic_path(target: Path) -> Iterator[Path]:
         The folder is missing or cannot be written, the disk is full, or `target` exists and is no
         regular file.
     """
+    temporary: Path | None = None
+    try:
+        with unpublished(target) as temporary:
+            yield temporary
+        with naming(target):
+            temporary.replace(target)
+    finally:
+        if temporary is not None:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def unpublished(target: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `target`, which stays on success and is removed on any failure.
+
+    Raises
+    ------
+    FormatError
+        As `atomic_path`.
+    """
     check_target(target)
     name = f".{target.name}.{secrets.token_hex(4)}.tmp{target.suffix}"
     temporary = target.parent / name
     try:  # made in here, so that an interruption at any point finds it removed
-        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
-        yield temporary
-        _give_usual_mode(temporary)
-        temporary.replace(target)
-    except OSError as error:
-        raise FormatError(f"cannot write `{shown(target)}`: {_reason(error)}") from None
-    finally:
+        with naming(target):
+            os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+            yield temporary
+            _give_usual_mode(temporary)
+    except BaseException:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def naming(target: Path) -> Iterator[None]:
+    """Turn what the system says into one FormatError about `target`."""
+    try:
+        yield
+    except OSError as error:
+        raise FormatError(f"cannot write `{shown(target)}`: {_reason(error)}") from None
 
 
 def check_target(target: Path) -> None:

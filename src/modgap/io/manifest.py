@@ -2,32 +2,55 @@
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import json
 import math
 import os
-from collections.abc import Callable
+import re
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import numpy as np
-
 from modgap.errors import FormatError, ModgapError
 from modgap.io._guard import check_file, reading, shown
-from modgap.io.atomic import atomic_path
+from modgap.io.atomic import atomic_path, naming
 from modgap.io.source import open_source
 
 #: Name of the manifest in its folder.
 MANIFEST = "modgap.json"
 _VERSION = 1
+#: The record is saved when this many times as long has passed as saving it took.
+_SAVE_SHARE = 20
+# As `atomic` calls what has not its name yet.
+_STALE = re.compile(r"\.(.+)\.[0-9a-f]{8}\.tmp(\..+)?", re.DOTALL)
 
 Shape: TypeAlias = tuple[int, ...]
-#: Shape, dtype and key of an array that was written.
-Written: TypeAlias = tuple[Shape, np.dtype, str | None]
 #: What a run did: ``shards`` and ``rows`` in total, ``skipped`` shards, ``bytes`` written.
 Report: TypeAlias = dict[str, int]
+
+
+@dataclass(frozen=True)
+class Written:
+    """A file that is written whole and has not its name yet.
+
+    Attributes
+    ----------
+    temporary : str
+        Name that it has meanwhile, in the folder of its target.
+    shape : tuple of int
+    dtype : str
+    key : str or None
+        Name of the array in the file, where the format has names.
+    sha256 : str or None
+        Of all bytes of the file, where it was asked for.
+    """
+
+    temporary: str
+    shape: Shape
+    dtype: str
+    key: str | None
+    sha256: str | None
 
 
 def new_report() -> Report:
@@ -43,26 +66,24 @@ class Manifest:
     ----------
     folder : Path
     files : dict
-        For each file name: `fingerprint`, `shape`, `dtype`, `bytes`, and whether it is `complete`.
+        For each file name: `fingerprint`, `shape`, `dtype`, `bytes`, `key`, `sha256`, and whether it is
+        `complete`.
     """
 
     folder: Path
     files: dict[str, dict[str, Any]] = field(default_factory=dict)
+    _saved: float = 0.0
+    _cost: float = 0.0
 
     @classmethod
     def open(cls, folder: Path) -> Manifest:
-        """Return the record of a folder, which is made if need be.
+        """Return the record of a folder; an empty one where it has none.
 
         Raises
         ------
         FormatError
-            The folder cannot be made, or the record is damaged.
+            The record is damaged.
         """
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            reason = error.strerror or type(error).__name__
-            raise FormatError(f"cannot make the folder `{shown(folder)}`: {reason}") from None
         path = folder / MANIFEST
         if not os.path.lexists(path):
             return cls(folder)
@@ -99,11 +120,12 @@ class Manifest:
         self.sweep(MANIFEST)
         self.save()
 
-    def sweep(self, name: str) -> None:
-        """Remove what killed runs left of this file; no other end of a run leaves anything."""
-        target = self.folder / name
-        for stale in self.folder.glob(f".{glob.escape(name)}.*.tmp{glob.escape(target.suffix)}"):
-            stale.unlink(missing_ok=True)
+    def sweep(self) -> None:
+        """Remove what killed runs and workers left of the claimed files; no other end leaves anything."""
+        for path in list(self.folder.iterdir()):
+            stale = _STALE.fullmatch(path.name)
+            if stale and stale[1] in self.files and Path(stale[1]).suffix == stale[2]:
+                path.unlink(missing_ok=True)
 
     def is_complete(self, name: str, fingerprint: str) -> bool:
         """Whether the file is there, whole, and made from the same inputs in the same way."""
@@ -119,10 +141,21 @@ class Manifest:
             return False
         return list(found.shape) == entry.get("shape") and str(found.dtype) == entry.get("dtype")
 
-    def make(
-        self, name: str, fingerprint: str, write: Callable[[Path], Written], report: Report
-    ) -> bool:
-        """Make one file unless it is complete, and return whether it was made.
+    @property
+    def complete(self) -> int:
+        """Number of files that earlier runs and this one have completed."""
+        return sum(bool(entry.get("complete")) for entry in self.files.values())
+
+    def count(self, name: str, report: Report, *, made: bool) -> None:
+        """Add one complete file to the counts of a run."""
+        entry = self.files[name]
+        report["shards"] += 1
+        report["skipped"] += not made
+        report["rows"] += math.prod(entry["shape"][:-1])
+        report["bytes"] += entry["bytes"] if made else 0
+
+    def publish(self, name: str, fingerprint: str, written: Written) -> None:
+        """Put a file that is written whole in its place, and record it.
 
         Parameters
         ----------
@@ -130,47 +163,49 @@ class Manifest:
             File name within the folder; claimed already.
         fingerprint : str
             Identifies everything that the file is made from.
-        write : callable
-            Takes the path, writes the file whole or not at all, and returns the shape, dtype and key
-            of the array in it.
-        report : dict
-            Counts of the whole run, which this file is added to.
+        written : Written
         """
-        made = not self.is_complete(name, fingerprint)
-        if made:
-            self.sweep(name)
-            report["bytes"] += self.add(name, fingerprint, *write(self.folder / name))
-        report["shards"] += 1
-        report["skipped"] += not made
-        report["rows"] += math.prod(self.files[name]["shape"][:-1])
-        return made
-
-    @property
-    def complete(self) -> int:
-        """Number of files that earlier runs and this one have completed."""
-        return sum(bool(entry.get("complete")) for entry in self.files.values())
-
-    def add(
-        self, name: str, fingerprint: str, shape: Shape, dtype: np.dtype, key: str | None
-    ) -> int:
-        """Record a file that is now complete and return its size in bytes."""
-        size = (self.folder / name).stat().st_size
+        target = self.folder / name
+        with naming(target):
+            os.replace(self.folder / written.temporary, target)
+            size = target.stat().st_size
         self.files[name] = {
             "complete": True,
             "fingerprint": fingerprint,
-            "shape": list(shape),
-            "dtype": str(dtype),
+            "shape": list(written.shape),
+            "dtype": written.dtype,
             "bytes": size,
-            "key": key,
+            "key": written.key,
+            "sha256": written.sha256,
         }
-        self.save()
-        return size
+        # With ten thousand files the record is megabytes: it may take a twentieth of the time. What a
+        # kill leaves unrecorded is made again.
+        if time.monotonic() - self._saved >= _SAVE_SHARE * self._cost:
+            self.save()
 
     def save(self) -> None:
         """Write the record in one step."""
         document = {"modgap_manifest": _VERSION, "files": self.files}
+        start = time.monotonic()
         with atomic_path(self.folder / MANIFEST) as temporary:
             temporary.write_text(json.dumps(document, indent=1), encoding="utf-8")
+        self._saved = time.monotonic()
+        self._cost = self._saved - start
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder of the output if need be.
+
+    Raises
+    ------
+    FormatError
+        It cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise FormatError(f"cannot make the folder `{shown(folder)}`: {reason}") from None
 
 
 def combine(*parts: object) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, Protocol, cast
 
 import numpy as np
 
@@ -24,6 +26,13 @@ WRITABLE = (".npy", ".safetensors", ".parquet")
 DEFAULT_KEY = "embedding"
 
 Write = Callable[[np.ndarray], None]
+
+
+class Digest(Protocol):
+    """What hashes bytes as they come, as `hashlib` has it."""
+
+    def update(self, data: Any, /) -> None:
+        """Take more bytes."""
 
 
 def write_array(path: str | Path, array: Array, *, key: str = DEFAULT_KEY) -> Path:
@@ -91,11 +100,17 @@ def check_values(shape: tuple[int, ...], dtype: np.dtype, target: Path) -> None:
 
 @contextmanager
 def array_writer(
-    path: Path, shape: tuple[int, ...], dtype: np.dtype, *, key: str = DEFAULT_KEY
+    path: Path,
+    shape: tuple[int, ...],
+    dtype: np.dtype,
+    *,
+    key: str = DEFAULT_KEY,
+    digest: Digest | None = None,
 ) -> Iterator[Write]:
     """Yield a function that appends blocks of rows to an empty file that exists.
 
-    Blocks have shape (b, d), or (b,) for one axis; three axes are written template by template.
+    Blocks have shape (b, d), or (b,) for one axis; three axes are written template by template. A
+    `digest` is given all bytes of the file.
 
     Raises
     ------
@@ -108,7 +123,7 @@ def array_writer(
     make = _parquet_writer if path.suffix.lower() == ".parquet" else _plain_writer
     expected = shape[0] if len(shape) == 1 else math.prod(shape[:-1])
     done = 0
-    with make(path, shape, native, key) as append:
+    with _opened(path, digest) as handle, make(handle, path, shape, native, key) as append:
 
         def write(block: np.ndarray) -> None:
             nonlocal done
@@ -120,23 +135,62 @@ def array_writer(
         raise ShapeError(f"`{shown(path.name)}` was to have {expected} rows; it was given {done}")
 
 
+class _HashedFile(io.RawIOBase):
+    """A file that is written from its beginning to its end, and hashed by a thread meanwhile."""
+
+    def __init__(self, handle: IO[bytes], digest: Digest, pool: ThreadPoolExecutor) -> None:
+        self._handle, self._digest, self._pool = handle, digest, pool
+
+    def writable(self) -> bool:
+        """Return True."""
+        return True
+
+    def write(self, data: Any) -> int:
+        """Write and hash all of `data`, whose memory is free again afterwards."""
+        hashed = self._pool.submit(self._digest.update, data)
+        try:
+            return self._handle.write(data)
+        finally:
+            hashed.result()
+
+    def tell(self) -> int:
+        """Return how much is written."""
+        return self._handle.tell()
+
+    def flush(self) -> None:
+        """Hand over to the system what is written."""
+        self._handle.flush()
+
+
 @contextmanager
-def _plain_writer(path: Path, shape: tuple[int, ...], dtype: np.dtype, key: str) -> Iterator[Write]:
+def _opened(path: Path, digest: Digest | None) -> Iterator[IO[bytes]]:
+    """Yield the empty file that exists, ready to be written from its beginning to its end."""
+    # "r+b": ext4 answers a truncation with a flush at the close.
+    with path.open("r+b") as handle:
+        if digest is None:
+            yield handle
+            return
+        with ThreadPoolExecutor(max_workers=1) as pool:
+            yield cast(IO[bytes], _HashedFile(handle, digest, pool))
+
+
+@contextmanager
+def _plain_writer(
+    handle: IO[bytes], path: Path, shape: tuple[int, ...], dtype: np.dtype, key: str
+) -> Iterator[Write]:
     """Write a header and then the bytes of the rows, one after the other."""
     little = dtype.newbyteorder("<")
-    # "r+b": the file exists and is empty, and ext4 answers a truncation with a flush at the close.
-    with path.open("r+b") as handle:
-        if path.suffix.lower() == ".npy":
-            header = {"descr": little.str, "fortran_order": False, "shape": shape}
-            np.lib.format.write_array_header_1_0(handle, header)
-        else:
-            handle.write(_safetensors_header(shape, little, key))
+    if path.suffix.lower() == ".npy":
+        header = {"descr": little.str, "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(handle, header)
+    else:
+        handle.write(_safetensors_header(shape, little, key))
 
-        def append(block: np.ndarray) -> None:
-            values = block.astype(little, copy=False)
-            handle.write(values.reshape(-1).view(np.uint8).data)
+    def append(block: np.ndarray) -> None:
+        values = block.astype(little, copy=False)
+        handle.write(values.reshape(-1).view(np.uint8).data)
 
-        yield append
+    yield append
 
 
 def _safetensors_header(shape: tuple[int, ...], dtype: np.dtype, key: str) -> bytes:
@@ -150,7 +204,7 @@ def _safetensors_header(shape: tuple[int, ...], dtype: np.dtype, key: str) -> by
 
 @contextmanager
 def _parquet_writer(
-    path: Path, shape: tuple[int, ...], dtype: np.dtype, key: str
+    handle: IO[bytes], path: Path, shape: tuple[int, ...], dtype: np.dtype, key: str
 ) -> Iterator[Write]:
     """Write each block as one row group, uncompressed: embeddings are noise to a compressor."""
     arrow = require("pyarrow", "data")
@@ -160,7 +214,7 @@ def _parquet_writer(
     options: dict[str, Any] = {"compression": "NONE", "use_dictionary": False}
     options |= {"write_statistics": False, "write_page_checksum": True}
     try:
-        with parquet.ParquetWriter(path, arrow.schema([(key, kind)]), **options) as writer:
+        with parquet.ParquetWriter(handle, arrow.schema([(key, kind)]), **options) as writer:
 
             def append(block: np.ndarray) -> None:
                 column = arrow.array(block.reshape(-1), type=value)

@@ -159,7 +159,7 @@ def test_a_disk_that_fills_up_under_any_block_leaves_no_file(tmp_path, monkeypat
     written = []
 
     @contextmanager
-    def small_disk(path, shape, dtype, *, key):
+    def small_disk(path, shape, dtype, *, key, digest):
         def write(rows):
             written.append(len(rows))
             if len(written) == block:
@@ -205,7 +205,7 @@ def test_a_signal_leaves_nothing_that_the_next_run_trips_over(tmp_path, sign):
         assert process.stdout.readline() == b"mapping\n"
         process.send_signal(getattr(signal, sign))
         process.communicate()
-    left = set(os.listdir(tmp_path / "out")) - {"modgap.json"}
+    left = set(os.listdir(tmp_path / "out")) - {"modgap.json", ".modgap.lock"}
     assert len(left) == (0 if sign == "SIGINT" else 1)
     assert all(name.startswith(".emb_0.npy.") for name in left)
     source = open_source(tmp_path / "in")

@@ -19,7 +19,7 @@
 
 Arrays are NumPy's, PyTorch's, CuPy's or JAX's, and results follow them. Cosine is the metric unless
 another is asked for. A room holds what belongs together: `measures`, `closers`, `decisions`,
-`robustness`, `evaluation`, `paper`, `io`, `report`, `samples`, `errors`. Two more are imported by
+`robustness`, `evaluation`, `index`, `paper`, `io`, `report`, `samples`, `errors`. Two more are imported by
 name, since they need an extra: `modgap.nn` (layers of PyTorch), `modgap.sklearn` (an estimator).
 
 Names are imported when they are first used, so `import modgap` costs next to nothing.

@@ -6,6 +6,7 @@ from . import decisions as decisions
 from . import errors as errors
 from . import evaluation as evaluation
 from . import exports as exports
+from . import index as index
 from . import io as io
 from . import measures as measures
 from . import paper as paper

@@ -22,6 +22,7 @@ ROOMS = (
     "modgap.decisions",
     "modgap.evaluation",
     "modgap.exports",
+    "modgap.index",
     "modgap.io",
     "modgap.measures",
     "modgap.measures.cloud",

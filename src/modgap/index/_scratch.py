@@ -58,8 +58,12 @@ def usable_queries(queries: np.ndarray, k: int, width: int) -> np.ndarray:
 
 
 def chosen_codec(codec: str, codecs: Sequence[str]) -> str:
-    """Return the codec, or raise an ArgumentError that names those there are."""
-    return check_choice(codec, "codec", tuple(codecs))
+    """Return the codec as the engine spells it, or raise an ArgumentError that names those there are."""
+    spelled = {each.lower(): each for each in codecs}
+    word = codec.strip().lower()
+    if word not in spelled:
+        check_choice(codec, "codec", tuple(codecs))
+    return spelled[word]
 
 
 def chosen_effort(effort: int | None, efforts: tuple[int, ...]) -> int:

@@ -29,7 +29,8 @@ from modgap.index.engine import Found
 
 __all__ = ["LanceDB"]
 
-_NAMES = ("flat", "IVF_PQ", "IVF_PQ<bytes>", "IVF_SQ", "IVF_RQ", "HNSW_SQ")
+#: "IVF_PQ" may be followed by the bytes of a code.
+_NAMES = ("flat", "IVF_PQ", "IVF_SQ", "IVF_RQ", "HNSW_SQ")
 _EFS = (16, 32, 64, 128, 256, 512)
 _LINKS, _CANDIDATES = 16, 150
 #: Rows that LanceDB wants for each list that it trains, and the centres of a product code's book.
@@ -81,8 +82,10 @@ class LanceDB:
             The package is not installed.
         """
         lancedb = require("lancedb", "lancedb")
-        if not re.fullmatch(r"IVF_PQ[1-9]\d*", codec):
-            chosen_codec(codec, _NAMES)
+        if re.fullmatch(r"IVF_PQ[1-9]\d*", codec.strip().upper()):
+            codec = codec.strip().upper()
+        else:
+            codec = chosen_codec(codec, _NAMES)
         rows = stored_rows(rows)
         pieces = _check_codec(codec, len(rows), rows.shape[1])
         check_room(folder, 3 * rows.nbytes + 2**24, self.name)

@@ -111,7 +111,7 @@ class PgVector:
             A package is not installed.
         """
         self.check()
-        chosen_codec(codec, _CODECS)
+        codec = chosen_codec(codec, _CODECS)
         rows = stored_rows(rows)
         _check_width(codec, rows.shape[1])
         private = self.url is None

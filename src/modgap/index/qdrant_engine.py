@@ -95,7 +95,7 @@ class Qdrant:
             The package is not installed.
         """
         edge = require("qdrant_edge", "qdrant")
-        chosen_codec(codec, (*_CODES, *(f"HNSW,{code}" for code in _CODES)))
+        codec = chosen_codec(codec, (*_CODES, *(f"HNSW,{code}" for code in _CODES)))
         rows = stored_rows(rows)
         check_room(folder, 3 * rows.nbytes + 2**27, self.name)
         with scratch_folder(folder, self.name) as made:

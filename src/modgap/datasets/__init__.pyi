@@ -1,3 +1,4 @@
 from .collection import Collection, Item
+from .lines import Lines
 
-__all__ = ["Collection", "Item"]
+__all__ = ["Collection", "Item", "Lines"]

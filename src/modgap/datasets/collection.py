@@ -51,5 +51,5 @@ class Collection(Protocol):
         ...
 
     def digest(self) -> str:
-        """Return a hexadecimal digest of everything that embeddings of it depend on, pictures' bytes too."""
+        """Return a hexadecimal digest of all that embeddings depend on, the pictures' bytes too."""
         ...

@@ -1,5 +1,7 @@
+from .class_texts import embed_classes
 from .encoder import Card, Encoded, Encoder
+from .job import Embedded, embed
 from .loading import load
 from .pictures import as_rgb
 
-__all__ = ["Card", "Encoded", "Encoder", "as_rgb", "load"]
+__all__ = ["Card", "Embedded", "Encoded", "Encoder", "as_rgb", "embed", "embed_classes", "load"]

@@ -7,10 +7,10 @@ import itertools
 import json
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
@@ -22,6 +22,8 @@ __all__ = ["MODALITIES", "Card", "Encoded", "Encoder", "Tower"]
 MODALITIES = ("image", "text", "audio")
 #: Items a batch, unless asked otherwise; half as many where memory does not suffice.
 BATCH = 64
+#: From an item to what a tower prepares, and what is kept beside its row.
+Read: TypeAlias = Callable[[Any], tuple[Any, Any]]
 #: Batches that are prepared ahead of the one that runs.
 _AHEAD = 2
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "bad_alloc")
@@ -103,12 +105,15 @@ class Encoded:
     positions : ndarray (n,), int64
         Of the rows among the items.
     rows : ndarray (n, d), float32
+    extras : list
+        For each row, what `read` gave beside the item; empty without `read`.
     failures : list of (int, str)
         Position and reason of every item of the batch that could not be read.
     """
 
     positions: np.ndarray
     rows: np.ndarray
+    extras: list[Any]
     failures: list[tuple[int, str]]
 
 
@@ -182,11 +187,21 @@ class Encoder:
             return np.zeros((0, self.dimension), dtype=np.float32)
         return np.concatenate(blocks)
 
-    def stream(self, modality: str, items: Iterable[Any]) -> Iterator[Encoded]:
+    def stream(
+        self, modality: str, items: Iterable[Any], *, read: Read | None = None
+    ) -> Iterator[Encoded]:
         """Yield the embeddings of items batch by batch; what cannot be read is named beside them.
 
         Batches hold the same items whatever the number of workers. A few are prepared ahead, so memory
         does not grow with the number of items.
+
+        Parameters
+        ----------
+        modality : {"image", "text", "audio"}
+        items : iterable
+        read : callable, optional
+            Called with each item, in a thread: returns what the tower prepares, and something to keep
+            beside the row. It may raise DataError, as the tower may.
 
         Raises
         ------
@@ -200,8 +215,9 @@ class Encoder:
             raise ArgumentError(f"`items` must be several; put the one {modality} into a list")
         with ThreadPoolExecutor(max_workers=self.workers) as pool:
             start = 0
-            for futures in _ahead(pool, tower, iter(items), self.batch):
-                yield self._encoded(tower, futures, start)
+            prepare = tower.prepare if read is None else _after(read, tower)
+            for futures in _ahead(pool, prepare, iter(items), self.batch):
+                yield self._encoded(tower, futures, start, beside=read is not None)
                 start += len(futures)
 
     def tower(self, modality: str) -> Tower:
@@ -212,7 +228,9 @@ class Encoder:
             )
         return self._towers[modality]
 
-    def _encoded(self, tower: Tower, futures: Sequence[Future[Any]], start: int) -> Encoded:
+    def _encoded(
+        self, tower: Tower, futures: Sequence[Future[Any]], start: int, *, beside: bool
+    ) -> Encoded:
         prepared, positions, failures = [], [], []
         for position, future in enumerate(futures, start):
             try:
@@ -220,10 +238,14 @@ class Encoder:
                 positions.append(position)
             except DataError as error:
                 failures.append((position, str(error)))
+        extras = []
+        if beside:
+            extras = [extra for _, extra in prepared]
+            prepared = [item for item, _ in prepared]
         rows = np.zeros((0, self.dimension), dtype=np.float32)
         if prepared:
             rows = self._rows(tower, prepared)
-        return Encoded(np.asarray(positions, dtype=np.int64), rows, failures)
+        return Encoded(np.asarray(positions, dtype=np.int64), rows, extras, failures)
 
     def _rows(self, tower: Tower, prepared: Sequence[Any]) -> np.ndarray:
         rows = np.concatenate(
@@ -265,14 +287,24 @@ class Encoder:
         )
 
 
+def _after(read: Read, tower: Tower) -> Callable[[Any], tuple[Any, Any]]:
+    """Return a function that reads an item, prepares what was read, and keeps what stands beside it."""
+
+    def prepare(item: Any) -> tuple[Any, Any]:
+        found, extra = read(item)
+        return tower.prepare(found), extra
+
+    return prepare
+
+
 def _ahead(
-    pool: ThreadPoolExecutor, tower: Tower, items: Iterator[Any], batch: int
+    pool: ThreadPoolExecutor, prepare: Callable[[Any], Any], items: Iterator[Any], batch: int
 ) -> Iterator[list[Future[Any]]]:
     """Yield batches of items that are being prepared, the next ones on their way already."""
     waiting: deque[list[Future[Any]]] = deque()
     while True:
         while len(waiting) <= _AHEAD:
-            futures = [pool.submit(tower.prepare, item) for item in itertools.islice(items, batch)]
+            futures = [pool.submit(prepare, item) for item in itertools.islice(items, batch)]
             if not futures:
                 break
             waiting.append(futures)

@@ -70,6 +70,8 @@ def _converted(image: Any) -> Any:
         raise DataError(f"{width:,} x {height:,} pixels are too many; scale it down")
     image.seek(0)
     image.load()
+    if image.mode == "RGB" and not image.info.get("exif"):
+        return image
     image = require("PIL.ImageOps", "images").exif_transpose(image)
     if image.mode.startswith("I") or image.mode == "F":
         image = _eight_bits(image)

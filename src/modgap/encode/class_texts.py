@@ -1,0 +1,61 @@
+"""Class names in caption templates, as one gallery a template."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from modgap.encode.encoder import Encoder
+from modgap.errors import ArgumentError, FormatError
+from modgap.io._guard import shown
+from modgap.io.atomic import atomic_path
+from modgap.io.writers import write_array
+
+__all__ = ["CLASS_FILES", "embed_classes"]
+
+#: What is written, which may lie in one folder with the embeddings of pictures.
+CLASS_FILES = ("texts.npy", "classes.json", "templates.json")
+
+
+def embed_classes(
+    encoder: Encoder, classes: Sequence[str], templates: Sequence[str], out: str | os.PathLike[str]
+) -> dict[str, str]:
+    """Write `texts.npy` (t, c, d), `classes.json` and `templates.json` into a folder; return their names.
+
+    Parameters
+    ----------
+    encoder : Encoder
+    classes : sequence of str, c
+    templates : sequence of str, t
+        Each with `{}` where the class goes.
+    out : path
+        Folder, made if need be.
+
+    Raises
+    ------
+    ArgumentError
+        A template without `{}`, or no classes.
+    FormatError
+        The folder cannot be written.
+    """
+    if not classes:
+        raise ArgumentError("`classes` is empty; name at least one")
+    for template in templates:
+        if "{}" not in template:
+            raise ArgumentError(f"template {shown(template)!r} has no {{}} where the class goes")
+    folder = Path(out)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FormatError(
+            f"cannot make the folder `{shown(folder)}`: {error.strerror or error}"
+        ) from None
+    texts = [template.replace("{}", name) for template in templates for name in classes]
+    rows = encoder.encode_texts(texts).reshape(len(templates), len(classes), encoder.dimension)
+    write_array(folder / "texts.npy", rows)
+    for name, words in (("classes", classes), ("templates", templates)):
+        with atomic_path(folder / f"{name}.json") as temporary:
+            temporary.write_text(json.dumps(list(words), ensure_ascii=False), encoding="utf-8")
+    return {"class_texts": "texts.npy", "classes": "classes.json", "templates": "templates.json"}

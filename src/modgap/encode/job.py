@@ -1,0 +1,426 @@
+"""A collection into shards of embeddings: resumed after any end of a run, nothing lost or doubled."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import modgap
+from modgap._core.checks import check_count
+from modgap._core.extras import require
+from modgap.datasets.collection import Collection, Item
+from modgap.encode.class_texts import CLASS_FILES
+from modgap.encode.encoder import Encoder
+from modgap.encode.pictures import as_rgb, thumbnail
+from modgap.errors import ArgumentError, DataError, FormatError
+from modgap.io._guard import check_file, reading, shown
+from modgap.io.atomic import atomic_path
+from modgap.io.lock import sole_writer
+from modgap.io.manifest import combine
+from modgap.io.writers import write_array
+
+__all__ = ["RECORD", "Embedded", "embed"]
+
+#: Name of the record in the output folder.
+RECORD = "embed.json"
+_VERSION = 1
+#: Items a shard, unless asked otherwise.
+SHARD = 10_000
+
+Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """What a folder of embeddings holds.
+
+    Attributes
+    ----------
+    folder : Path
+    images, texts, skipped : int
+        Rows, and items that could not be read.
+    shards, resumed : int
+        In total, and those that an earlier run had completed.
+    files : dict
+        Of each kind, the word that reads it: `img_emb`, `text_emb`, `owners`, `labels`.
+    """
+
+    folder: Path
+    images: int
+    texts: int
+    skipped: int
+    shards: int
+    resumed: int
+    files: dict[str, str] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the counts and files as a plain dict."""
+        return {
+            "folder": str(self.folder),
+            "images": self.images,
+            "texts": self.texts,
+            "skipped": self.skipped,
+            "shards": self.shards,
+            "resumed": self.resumed,
+            "files": dict(self.files),
+        }
+
+
+def embed(
+    encoder: Encoder,
+    collection: Collection,
+    out: str | os.PathLike[str],
+    *,
+    texts: bool = True,
+    shard_rows: int = SHARD,
+    strict: bool = False,
+    thumbnails: bool = False,
+    progress: Progress | None = None,
+) -> Embedded:
+    """Encode a collection into a folder of shards, in the layout of clip-retrieval.
+
+    Parameters
+    ----------
+    encoder : Encoder
+    collection : Collection
+    out : path
+        Folder, made if need be: `img_emb/img_emb_0.npy`, `metadata/metadata_0.parquet` (key, caption and
+        label of each row, and its thumbnail), `text_emb/text_emb_0.npy` and `owners/owners_0.npy` where
+        items have texts (the row of the image that a text belongs to), `labels.npy` where they have
+        labels, `skipped.csv`, and the record `embed.json`.
+    texts : bool
+        Whether to encode the items' texts too.
+    shard_rows : int
+        Items a shard: what a run that is killed has to do again at most.
+    strict : bool
+        A picture that cannot be read is an error, not an entry of `skipped.csv`.
+    thumbnails : bool
+        Keep a small JPEG of each picture for pages that show it.
+    progress : callable, optional
+        Called with the number of items done since the last call; shards of earlier runs at once.
+
+    Raises
+    ------
+    ArgumentError
+        The folder holds embeddings of something else.
+    DataError
+        `strict`, and an item cannot be read; or none of them can.
+    FormatError
+        The folder cannot be written, or another run writes into it.
+
+    Notes
+    -----
+    Every file appears whole, and a shard counts once it stands in the record, so a run that is killed at
+    any moment leaves whole shards and temporary files, which the next run sweeps. Batches are the same
+    whoever makes them, so the bytes are too.
+    """
+    folder = Path(out)
+    rows = check_count(shard_rows, "shard_rows")
+    if len(collection) == 0:
+        raise DataError(f"the collection ({collection.kind}) is empty; there is nothing to embed")
+    _make(folder)
+    with sole_writer(folder):
+        job = _Job(encoder, collection, folder, texts, strict, thumbnails)
+        record = _Record.open(folder, _settings(encoder, collection, rows, texts, thumbnails))
+        return job.run(record, rows, progress or (lambda done: None))
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FormatError(
+            f"cannot make the folder `{shown(folder)}`: {error.strerror or error}"
+        ) from None
+
+
+def _settings(
+    encoder: Encoder, collection: Collection, rows: int, texts: bool, thumbnails: bool
+) -> dict[str, Any]:
+    """Return what a job is: two with the same settings may go on with one another's shards."""
+    return {
+        "model": encoder.card.to_dict(),
+        "source": {"kind": collection.kind, "items": len(collection)},
+        "batch": encoder.batch,
+        "shard_rows": rows,
+        "texts": texts,
+        "thumbnails": thumbnails,
+    }
+
+
+@dataclass
+class _Record:
+    """The record of an output folder; every change is saved at once."""
+
+    folder: Path
+    settings: dict[str, Any]
+    shards: list[dict[str, Any]] = field(default_factory=list)
+    complete: bool = False
+
+    @classmethod
+    def open(cls, folder: Path, settings: dict[str, Any]) -> _Record:
+        path = folder / RECORD
+        for stale in folder.rglob(".*.tmp*"):
+            stale.unlink(missing_ok=True)
+        if not os.path.lexists(path):
+            names = {p.name for p in folder.iterdir() if not p.name.startswith(".")}
+            foreign = names - set(CLASS_FILES)
+            if foreign:
+                raise FormatError(
+                    f"`{shown(folder)}` holds `{shown(sorted(foreign)[0])}`, which no run of embed wrote; "
+                    "choose an empty output folder"
+                )
+            return cls(folder, settings)
+        check_file(path)
+        with reading(path, "json"):
+            found = json.loads(path.read_text(encoding="utf-8"))
+            if found["modgap_embed"] != _VERSION:
+                raise ValueError("another version")
+            record = cls(folder, dict(found["settings"]), list(found["shards"]))
+        if record.settings != json.loads(json.dumps(settings, default=str)):
+            raise ArgumentError(
+                f"`{shown(folder)}` holds embeddings made otherwise: "
+                f"{_differences(record.settings, settings)}; choose another output folder"
+            )
+        return record
+
+    def done(self, number: int, keys: str) -> bool:
+        """Whether a shard stands in the record, was made from these items, and its files lie there."""
+        if number >= len(self.shards) or self.shards[number]["items"] != keys:
+            return False
+        files = self.shards[number]["files"]
+        return all(
+            (self.folder / name).is_file() and (self.folder / name).stat().st_size == entry["bytes"]
+            for name, entry in files.items()
+        )
+
+    def add(self, shard: dict[str, Any]) -> None:
+        """Put the next shard into the record."""
+        self.shards.append(shard)
+        self.save()
+
+    def next_name(self, kind: str, suffix: str) -> str:
+        """Return the name of the next file of a kind; a shard in which nothing can be read has none."""
+        number = sum(
+            name.startswith(f"{kind}/") for shard in self.shards for name in shard["files"]
+        )
+        return f"{kind}/{kind}_{number}{suffix}"
+
+    def save(self) -> None:
+        document = {
+            "modgap_embed": _VERSION,
+            "modgap": modgap.__version__,
+            "complete": self.complete,
+            "counts": {
+                name: sum(shard[name] for shard in self.shards) for name in ("images", "texts")
+            }
+            | {"skipped": sum(len(shard["skipped"]) for shard in self.shards)},
+            "settings": self.settings,
+            "shards": self.shards,
+        }
+        with atomic_path(self.folder / RECORD) as temporary:
+            temporary.write_text(json.dumps(document, indent=1, default=str), encoding="utf-8")
+
+
+def _differences(before: dict[str, Any], now: dict[str, Any]) -> str:
+    """Return in words which settings are not the same."""
+    now = json.loads(json.dumps(now, default=str))
+    found = []
+    for name in before:
+        if before[name] == now.get(name):
+            continue
+        if isinstance(before[name], dict):
+            inner = [k for k in before[name] if before[name][k] != now[name].get(k)]
+            found.append(
+                f"{name} {inner[0]} {shown(before[name][inner[0]])}, now {shown(now[name].get(inner[0]))}"
+                if inner
+                else name
+            )
+        else:
+            found.append(f"{name} {shown(before[name])}, now {shown(now.get(name))}")
+    return "; ".join(found[:3])
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One collection through one encoder into one folder."""
+
+    encoder: Encoder
+    collection: Collection
+    folder: Path
+    texts: bool
+    strict: bool
+    thumbnails: bool
+
+    def run(self, record: _Record, rows: int, tell: Progress) -> Embedded:
+        count, resumed, number = len(self.collection), 0, 0
+        for number, start in enumerate(range(0, count, rows)):
+            items = list(self.collection.items(start, min(start + rows, count)))
+            keys = combine(
+                *(part for item in items for part in (item.key, item.label, *item.texts))
+            )
+            if record.done(number, keys):
+                resumed += 1
+                tell(len(items))
+                continue
+            record.shards[number:] = []
+            record.add({**self._shard(record, items, tell), "items": keys})
+        return self._finish(record, number + 1, resumed)
+
+    def _shard(self, record: _Record, items: Sequence[Item], tell: Progress) -> dict[str, Any]:
+        """Encode one shard, write its files, and return its entry of the record."""
+        found = _Rows(items)
+        digest = hashlib.sha256()
+        if any(item.image is not None for item in items):
+            self._images(found, digest, tell)
+        else:
+            found.kept = list(range(len(items)))
+        kept = [items[i] for i in found.kept]
+        files: dict[str, Any] = {}
+        if found.rows is not None and len(found.rows):
+            self._write(files, record.next_name("img_emb", ".npy"), found.rows)
+        texts = [text for item in kept for text in item.texts] if self.texts else []
+        if texts:
+            blocks = []
+            for part in self.encoder.stream("text", texts):
+                blocks.append(part.rows)
+                if found.rows is None:
+                    tell(round(len(part.rows) * len(items) / len(texts)))
+            self._write(files, record.next_name("text_emb", ".npy"), np.concatenate(blocks))
+            if found.rows is not None:
+                first = sum(shard["images"] for shard in record.shards)
+                owners = np.repeat(np.arange(len(kept)) + first, [len(item.texts) for item in kept])
+                self._write(files, record.next_name("owners", ".npy"), owners.astype(np.int64))
+        if kept:
+            table = self._table(kept, found.thumbnails)
+            self._write_table(files, record.next_name("metadata", ".parquet"), table)
+        return {
+            "first": items[0].key,
+            "images": 0 if found.rows is None else len(found.rows),
+            "texts": len(texts),
+            "labels": [item.label for item in kept if item.label is not None],
+            "skipped": [[items[i].key, reason] for i, reason in found.failures],
+            "input_sha256": digest.hexdigest(),
+            "files": files,
+        }
+
+    def _images(self, found: _Rows, digest: Any, tell: Progress) -> None:
+        blocks = [np.zeros((0, self.encoder.dimension), dtype=np.float32)]
+        for part in self.encoder.stream("image", found.items, read=self._read):
+            for position, reason in part.failures:
+                if self.strict:
+                    raise DataError(
+                        f"`{shown(found.items[position].key)}` cannot be read: {reason}"
+                    )
+                found.failures.append((position, reason))
+            blocks.append(part.rows)
+            found.kept += part.positions.tolist()
+            for small, own in part.extras:
+                digest.update(own)
+                found.thumbnails.append(small)
+            tell(len(part.positions) + len(part.failures))
+        found.rows = np.concatenate(blocks)
+
+    def _read(self, item: Item) -> tuple[Any, tuple[bytes | None, bytes]]:
+        """Return the picture of an item, and beside it its thumbnail and the digest of its bytes."""
+        if item.image is None:
+            raise DataError("no picture")
+        data = item.image
+        if not isinstance(data, bytes):
+            try:
+                data = data.read_bytes()
+            except OSError as error:
+                raise DataError(error.strerror or "cannot be read") from None
+        picture = as_rgb(data)
+        small = thumbnail(picture) if self.thumbnails else None
+        return picture, (small, hashlib.sha256(data).digest())
+
+    def _write(self, files: dict[str, Any], name: str, array: np.ndarray) -> None:
+        target = self.folder / name
+        _make(target.parent)
+        write_array(target, array)
+        files[name] = _entry(target)
+
+    def _table(self, kept: Sequence[Item], thumbnails: list[Any]) -> dict[str, Any]:
+        """Return columns of what is known of each row, as clip-retrieval names them."""
+        classes = self.collection.classes
+        columns: dict[str, Any] = {"image_path": [item.key for item in kept]}
+        if any(item.texts for item in kept):
+            columns["caption"] = [item.texts[0] if item.texts else None for item in kept]
+            columns["captions"] = [list(item.texts) for item in kept]
+        if any(item.label is not None for item in kept):
+            columns["label"] = [item.label for item in kept]
+            if classes is not None:
+                names = [None if item.label is None else classes[item.label] for item in kept]
+                columns["class"] = names
+        if any(thumbnails):
+            columns["thumbnail"] = thumbnails
+        return columns
+
+    def _write_table(self, files: dict[str, Any], name: str, columns: dict[str, Any]) -> None:
+        arrow, parquet = require("pyarrow", "data"), require("pyarrow.parquet", "data")
+        _make((self.folder / name).parent)
+        with atomic_path(self.folder / name) as temporary:
+            parquet.write_table(arrow.table(columns), temporary)
+        files[name] = _entry(self.folder / name)
+
+    def _finish(self, record: _Record, shards: int, resumed: int) -> Embedded:
+        record.shards[shards:] = []
+        images = sum(shard["images"] for shard in record.shards)
+        texts = sum(shard["texts"] for shard in record.shards)
+        skipped = [pair for shard in record.shards for pair in shard["skipped"]]
+        if images + texts == 0:
+            raise DataError(
+                f"none of the {len(skipped):,} pictures can be read; the first, `{shown(skipped[0][0])}`: "
+                f"{skipped[0][1]}"
+            )
+        with (
+            atomic_path(self.folder / "skipped.csv") as temporary,
+            temporary.open("w", newline="", encoding="utf-8") as handle,
+        ):
+            csv.writer(handle).writerows([("key", "reason"), *skipped])
+        labels = [label for shard in record.shards for label in shard["labels"]]
+        kinds = {
+            name: name for name in ("img_emb", "text_emb", "owners") if self._has(record, name)
+        }
+        if labels and len(labels) == images:
+            write_array(self.folder / "labels.npy", np.asarray(labels, dtype=np.int64))
+            kinds["labels"] = "labels.npy"
+        if self.collection.classes is not None:
+            with atomic_path(self.folder / "classes.json") as temporary:
+                temporary.write_text(json.dumps(list(self.collection.classes)), encoding="utf-8")
+            kinds["classes"] = "classes.json"
+        record.complete = True
+        record.save()
+        return Embedded(self.folder, images, texts, len(skipped), shards, resumed, kinds)
+
+    @staticmethod
+    def _has(record: _Record, kind: str) -> bool:
+        return any(
+            name.startswith(f"{kind}/") for shard in record.shards for name in shard["files"]
+        )
+
+
+class _Rows:
+    """What comes of the items of one shard."""
+
+    def __init__(self, items: Sequence[Item]) -> None:
+        self.items = items
+        self.rows: np.ndarray | None = None
+        self.kept: list[int] = []
+        self.thumbnails: list[bytes | None] = []
+        self.failures: list[tuple[int, str]] = []
+
+
+def _entry(path: Path) -> dict[str, Any]:
+    with path.open("rb") as handle:
+        digest = hashlib.file_digest(handle, "sha256").hexdigest()
+    return {"bytes": path.stat().st_size, "sha256": digest}

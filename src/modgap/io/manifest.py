@@ -117,14 +117,14 @@ class Manifest:
                 )
         for name in names:
             self.files.setdefault(name, {"complete": False})
-        self.sweep(MANIFEST)
         self.save()
 
     def sweep(self) -> None:
-        """Remove what killed runs and workers left of the claimed files; no other end leaves anything."""
+        """Remove what killed runs left of the claimed files and the record; no other end leaves anything."""
+        names = {*self.files, MANIFEST}
         for path in list(self.folder.iterdir()):
             stale = _STALE.fullmatch(path.name)
-            if stale and stale[1] in self.files and Path(stale[1]).suffix == stale[2]:
+            if stale and stale[1] in names and Path(stale[1]).suffix == stale[2]:
                 path.unlink(missing_ok=True)
 
     def is_complete(self, name: str, fingerprint: str) -> bool:

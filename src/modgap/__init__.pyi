@@ -34,8 +34,10 @@ from .evaluation import ZeroShot as ZeroShot
 from .evaluation import advise as advise
 from .evaluation import evaluate as evaluate
 from .exports import export as export
+from .measures import Drift as Drift
 from .measures import Gap as Gap
 from .measures import GapInBits as GapInBits
+from .measures import drift as drift
 from .measures import gap_in_bits as gap_in_bits
 from .measures import look as look
 from .measures import measure as measure

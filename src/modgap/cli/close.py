@@ -293,7 +293,6 @@ def _fit_streams(
     """Fit to two sources that are read block by block; `how` has engine, checkpoint and tell."""
     from modgap import closers
     from modgap.closers._transport import FOLDS
-    from modgap.closers.statistics import Statistics
     from modgap.engines import Reading, moments_of
 
     given = {key: value for key, value in options.items() if key != "metric"}
@@ -305,7 +304,7 @@ def _fit_streams(
     (theirs,) = moments_of(right, Reading("gallery", metric), **how)
     how["tell"].stage("fitting")
     queries = ours if len(ours) > 1 else ours[0]
-    return closers.fit_statistics(method, Statistics.of_moments(queries, theirs, metric), **given)
+    return closers.fit_moments(method, queries, theirs, metric=metric, **given)
 
 
 def _fit_rows(

@@ -1,4 +1,4 @@
-"""`modgap doctor`: what is installed here, and whether it works."""
+"""`modgap doctor`: what is installed here, and whether it works; or whether a closure still fits."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from modgap.cli._inputs import JsonOption
+from modgap.cli._inputs import INPUT, JsonOption, TemplateOption
 
 _CORE = ("numpy", "scipy", "array-api-compat", "lazy-loader", "safetensors", "typer", "rich")
 #: The packages of each extra, by the name under which they are installed.
@@ -20,24 +20,60 @@ _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS
 
 
 def doctor(
+    closure: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[CLOSURE]",
+            help="A file that modgap close wrote, to be checked against rows of today.",
+        ),
+    ] = None,
+    queries: Annotated[
+        str | None, typer.Option("--queries", metavar=INPUT, help="Queries of today, (m, d).")
+    ] = None,
+    gallery: Annotated[
+        str | None, typer.Option("--gallery", metavar=INPUT, help="The gallery of today, (n, d).")
+    ] = None,
+    template: TemplateOption = None,
+    threshold: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--threshold",
+            metavar="NAME=VALUE",
+            help="What counts as drift; repeat for several. bits: what fitting again would win, a "
+            "coordinate (0.05). mean: step of a side's mean, in spreads of its rows (0.25). spread: "
+            "change of second moments along the leading axes, over their largest (0.5).",
+        ),
+    ] = None,
     torch: Annotated[
         bool, typer.Option("--torch", help="Import torch and list its devices (slow).")
     ] = False,
     json: JsonOption = False,
 ) -> None:
-    """Show what is installed here, and check that modgap works.
+    """Check this installation, or whether a closure still fits today's rows.
 
-    Versions, extras with the command that installs them, threads, and a self-check on small seeded
-    clouds. Exit code 1 if a check fails.
+    Without a closure: versions, extras with the command that installs them, threads, and a self-check on
+    small seeded clouds. Exit code 1 if a check fails.
+
+    With one: the bits that it saves now and at its fit, and what fitting again would win; whether it still
+    keeps every answer; how far the means and the second moments of both sides have moved, beyond what
+    chance does. Exit code 0 if it still fits, 1 if it has drifted, 2 for a mistake in the call: for cron.
 
     Examples
     --------
       modgap doctor
-      modgap doctor --json
+      modgap doctor closure.safetensors --queries today.npy --gallery texts.npy
+      modgap doctor closure.safetensors --queries today.npy --gallery texts.npy --threshold bits=0.1 --json
     """
     from modgap.cli._console import print_json
     from modgap.cli._selfcheck import run_checks
 
+    if closure is not None or queries is not None or gallery is not None:
+        from modgap.cli._drift import check_closure
+
+        drifted = check_closure(closure, queries, gallery, template, threshold, json=json)
+        if drifted:
+            raise typer.Exit(1)
+        return
     checks = [
         {"check": name, "passed": passed, "seen": seen} for name, passed, seen in run_checks()
     ]

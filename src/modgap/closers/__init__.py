@@ -11,7 +11,7 @@ what all closers of one study share. A collection of several modalities has clos
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from modgap.closers.maps import AffineMap
 from modgap.closers.mixed import MixedClosure
 from modgap.closers.registry import METHODS, Method
 from modgap.closers.statistics import Statistics
+from modgap.closers.summary import remembering
 from modgap.decisions.metric import as_metric
 from modgap.errors import ArgumentError
 
@@ -146,7 +147,7 @@ def fit(
     (True, 4)
     """
     stats = Statistics.of_rows(queries, gallery, as_metric(metric))
-    return fit_statistics(
+    closure = fit_statistics(
         method,
         stats,
         alpha=alpha,
@@ -158,11 +159,12 @@ def fit(
         rotation=rotation,
         shrinkage=shrinkage,
     )
+    return remembering(closure, stats)
 
 
 def fit_moments(
     method: str,
-    queries: Moments,
+    queries: Moments | Sequence[Moments],
     gallery: Moments,
     *,
     metric: str = "cosine",
@@ -177,7 +179,9 @@ def fit_moments(
     Parameters
     ----------
     method : str
-    queries, gallery : Moments
+    queries : Moments, or several
+        In pieces, three or more, they choose the shrinkage of `balanced` as rows would.
+    gallery : Moments
     metric : {"cosine", "ip", "euclidean"}
     **options
         As `fit` takes them.
@@ -189,9 +193,8 @@ def fit_moments(
     ShapeError
         The moments have different widths.
     """
-    return fit_statistics(
-        method, Statistics.of_moments(queries, gallery, as_metric(metric)), **options
-    )
+    stats = Statistics.of_moments(queries, gallery, as_metric(metric))
+    return remembering(fit_statistics(method, stats, **options), stats)
 
 
 def fit_statistics(method: str, stats: Statistics, **options: Any) -> Closure:

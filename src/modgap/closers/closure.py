@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from modgap._core.arrays import Array, Float
 from modgap._core.checks import check_cloud
@@ -13,6 +13,9 @@ from modgap.closers.maps import AffineMap
 from modgap.closers.registry import METHODS
 from modgap.decisions.metric import COSINE, Metric, as_metric
 from modgap.errors import ClosureError
+
+if TYPE_CHECKING:
+    from modgap.closers.summary import FitSummary
 
 __all__ = ["Closure"]
 
@@ -47,6 +50,8 @@ class Closure:
         Numerical rank of the gallery.
     info : dict
         Where the closure comes from: row counts, gap before, package version.
+    summary : FitSummary, optional
+        Low moments of the rows of the fit, by which `modgap doctor` tells whether others are like them.
 
     Examples
     --------
@@ -71,6 +76,7 @@ class Closure:
     n_components: int | None = None
     rank: int | None = None
     info: Mapping[str, Any] = field(default_factory=dict)
+    summary: FitSummary | None = field(default=None, repr=False)
 
     @property
     def exact(self) -> bool:
@@ -122,6 +128,7 @@ class Closure:
             gain=self.gain * other.gain,
             alpha=None,
             n_components=None,
+            summary=None,
         )
 
     def to(self, device: Any, dtype: Any = None) -> Any:

@@ -18,6 +18,7 @@ from modgap.errors import FormatError
 if TYPE_CHECKING:
     from modgap.closers.closure import Closure
     from modgap.closers.mixed import MixedClosure
+    from modgap.closers.summary import FitSummary
 
 __all__ = ["FORMAT_VERSION", "read_closure", "write_closure"]
 
@@ -104,8 +105,9 @@ def write_closure(closure: Closure, path: str | Path) -> Path:
     """Write a closure as one safetensors file, which appears whole or not at all; return its path.
 
     The header's metadata holds one JSON document under the key "modgap": format version, method,
-    metric, promises, and provenance. A closure of a mixed collection has a side "gallery 0", "gallery 1",
-    ... for each of its `modalities` in the place of "gallery".
+    metric, promises, and provenance, and under "fit" what it remembers of its rows. A closure of a mixed
+    collection has a side "gallery 0", "gallery 1", ... for each of its `modalities` in the place of
+    "gallery".
 
     Raises
     ------
@@ -134,6 +136,9 @@ def write_closure(closure: Closure, path: str | Path) -> Path:
             value = getattr(fitted, part)
             if value is not None:
                 tensors[f"{side}.{part}"] = np.asarray(value, dtype=np.float64, order="C")
+    if closure.summary is not None:
+        header["fit"], kept = _summary_parts(closure.summary)
+        tensors |= kept
     if not tensors:  # safetensors files hold one tensor at least
         tensors["queries.none"] = np.zeros(1)
     # Bytes and our own write: the library's writer reports a full disk as an error of its own.
@@ -161,6 +166,8 @@ def read_closure(path: str | Path) -> Closure:
         fields = {name: _field(header, name, read) for name, read in FIELDS.items()}
         if "modalities" in header:
             return _read_mixed(header, tensors, fields)
+        if "fit" in header:  # files of earlier versions have none
+            fields["summary"] = _read_summary(header, tensors)
         queries, gallery = (_read_map(header, tensors, side) for side in _SIDES)
         if queries.output_width != gallery.output_width:
             raise ValueError(
@@ -195,6 +202,47 @@ def _read_mixed(
     return MixedClosure(
         queries=queries, gallery=several_maps(maps), galleries=maps, scales=scales, **fields
     )
+
+
+def _summary_parts(summary: FitSummary) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Return what a summary adds to the header, and its tensors."""
+    stated: dict[str, Any] = {"bits": summary.bits}
+    tensors = {"fit.axes": np.ascontiguousarray(summary.axes)}
+    for side in _SIDES:
+        own = getattr(summary, side)
+        stated[side] = {"count": own.count, "variance": own.variance}
+        tensors[f"fit.{side}.mean"] = np.ascontiguousarray(own.mean)
+        tensors[f"fit.{side}.within"] = np.ascontiguousarray(own.within)
+    return stated, tensors
+
+
+def _read_summary(header: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> FitSummary:
+    """Return what a closure remembers of its rows, its parts checked against each other."""
+    from modgap.closers.summary import FitSummary, SideSummary
+
+    stated = _field(header, "fit", _mapping)
+    width = _field(_field(header, "queries", _mapping), "width", _whole)
+    axes = tensors["fit.axes"]
+    k = axes.shape[-1] if axes.ndim else 0
+    shapes: dict[str, tuple[int, ...]] = {"fit.axes": (width, k)}
+    for side in _SIDES:
+        shapes |= {f"fit.{side}.mean": (width,), f"fit.{side}.within": (k, k)}
+    for name, shape in shapes.items():
+        value = tensors[name]
+        if value.dtype.kind != "f" or value.shape != shape:
+            raise ValueError(f"{name} holds {value.dtype} {value.shape}, not float64 {shape}")
+        if not np.isfinite(value).all():
+            raise ValueError(f"{name} holds NaN or infinity")
+    sides = {
+        side: SideSummary(
+            _field(_field(stated, side, _mapping), "count", _whole),
+            tensors[f"fit.{side}.mean"],
+            tensors[f"fit.{side}.within"],
+            _field(_field(stated, side, _mapping), "variance", _distance),
+        )
+        for side in _SIDES
+    }
+    return FitSummary(axes, **sides, bits=_field(stated, "bits", _or_none(_number)))
 
 
 def _names(value: Any) -> list[str]:

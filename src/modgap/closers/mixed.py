@@ -115,6 +115,7 @@ class MixedClosure(Closure):
             gallery=several_maps(galleries),
             comparison=other.comparison,
             gain=self.gain * other.gain,
+            summary=None,
         )
 
     def to(self, device: Any, dtype: Any = None) -> Any:

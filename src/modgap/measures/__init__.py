@@ -18,6 +18,7 @@ from modgap.measures.centroids import (
     squared_gap_per_dimension,
 )
 from modgap.measures.distributions import FrechetDistance, frechet_distance, linear_separability
+from modgap.measures.drift import Drift, drift
 from modgap.measures.gap import Gap, GapCosines, measure
 from modgap.measures.look import Remark, look
 from modgap.measures.matching import (
@@ -51,6 +52,7 @@ __all__ = [
     "CodeNoise",
     "DifferenceCosines",
     "DoublyStochasticDeviation",
+    "Drift",
     "FrechetDistance",
     "Gap",
     "GapCosines",
@@ -66,6 +68,7 @@ __all__ = [
     "centroid_gap_floor",
     "difference_cosines",
     "doubly_stochastic_deviation",
+    "drift",
     "frechet_distance",
     "gap_direction",
     "gap_in_bits",

@@ -264,3 +264,51 @@ class TestTampered:
         rewrite(path, change_tensors=lambda t: {k: v for k, v in t.items() if k != "gallery.left"})
         with pytest.raises(FormatError, match=r"damaged closure file \(gallery\.right|no linear"):
             read_closure(path)
+
+
+class TestSummary:
+    """What a closure remembers of its rows is read back, or the file is damaged; none is no mistake."""
+
+    @pytest.fixture
+    def path(self, rng, tmp_path):
+        from modgap import closers
+
+        closure = closers.fit("recenter", rng.normal(size=(9, D)) + 1, rng.normal(size=(8, D)))
+        return write_closure(closure, tmp_path / "one.safetensors")
+
+    def test_it_comes_back(self, path):
+        summary = read_closure(path).summary
+        assert (summary.queries.count, summary.gallery.count) == (9, 8)
+        assert summary.axes.shape == (D, D)
+        assert summary.bits > 0
+
+    def test_files_of_before_have_none(self, path):
+        rewrite(path, lambda header: {k: v for k, v in header.items() if k != "fit"})
+        assert read_closure(path).summary is None
+
+    @pytest.mark.parametrize(
+        ("key", "value", "said"),
+        [
+            ("fit.axes", np.zeros((D + 1, 2)), r"fit\.axes holds float64"),
+            ("fit.axes", np.zeros(()), r"fit\.axes holds float64"),
+            ("fit.queries.mean", np.zeros(D, np.int64), r"fit\.queries\.mean holds int64"),
+            ("fit.gallery.within", np.full((D, D), np.nan), r"fit\.gallery\.within holds NaN"),
+            ("fit.gallery.within", None, "no 'fit.gallery.within'"),
+        ],
+    )
+    def test_tensors_that_are_none(self, path, key, value, said):
+        def change(tensors):
+            return {k: v for k, v in {**tensors, key: value}.items() if v is not None}
+
+        rewrite(path, change_tensors=change)
+        with pytest.raises(FormatError, match=rf"damaged closure file \({said}"):
+            read_closure(path)
+
+    @pytest.mark.parametrize(
+        "stated", [3, {}, {"bits": "x", "queries": {"count": 1, "variance": 1.0}},
+                   {"bits": None, "queries": {"count": -1, "variance": 1.0}}]
+    )  # fmt: skip
+    def test_a_header_that_is_none(self, path, stated):
+        rewrite(path, lambda header: {**header, "fit": stated})
+        with pytest.raises(FormatError, match="damaged closure file"):
+            read_closure(path)

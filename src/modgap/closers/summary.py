@@ -1,0 +1,195 @@
+"""What a closure remembers of the rows it was fitted to: enough to tell whether others are like them.
+
+Counts, means, and second moments along a few leading axes of the gallery. No row is kept.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from modgap._core.arrays import Array, as_float64, block_slices, to_numpy
+from modgap._core.moments import Moments
+from modgap.closers.closure import Closure
+from modgap.closers.maps import AffineMap
+from modgap.closers.statistics import Statistics
+
+__all__ = ["AXES", "FitSummary", "ScoreNoise", "SideSummary", "remembering", "side_of_rows"]
+
+#: Leading axes of the gallery that second moments are kept along: most of what scores vary with.
+AXES = 32
+#: Queries that bits at the fit are taken from.
+_SAMPLE = 5000
+
+
+@dataclass(frozen=True, eq=False)
+class SideSummary:
+    """Count and low moments of one side's rows, as the metric sees them.
+
+    Attributes
+    ----------
+    count : int
+    mean : ndarray (d,)
+    within : ndarray (k, k)
+        Covariance along the axes of the summary.
+    variance : float
+        Total, mean squared distance to the mean.
+    """
+
+    count: int
+    mean: np.ndarray
+    within: np.ndarray
+    variance: float
+
+    @classmethod
+    def of_moments(cls, moments: Moments, axes: np.ndarray) -> SideSummary:
+        """Return the summary of moments."""
+        covariance = to_numpy(moments.covariance)
+        return cls(
+            moments.count,
+            to_numpy(moments.mean),
+            axes.T @ covariance @ axes,
+            moments.total_variance,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class FitSummary:
+    """What a closure was fitted to.
+
+    Attributes
+    ----------
+    axes : ndarray (d, k)
+        Leading principal axes of the gallery, orthonormal columns.
+    queries, gallery : SideSummary
+    bits : float or None
+        Bits a coordinate that the closure saves a stored code with one range, on the rows of its fit;
+        None for closers that may change answers.
+    """
+
+    axes: np.ndarray
+    queries: SideSummary
+    gallery: SideSummary
+    bits: float | None
+
+
+@dataclass(frozen=True, eq=False)
+class ScoreNoise:
+    """What noise in proportion to the stored rows does to scores, before a closure and after it.
+
+    In one unit for both, so that half the log of a ratio of means is the bits that the closure saves: of
+    a code with one range, as `modgap.measures.bits` has them. For closers that keep scores.
+    """
+
+    closure: Closure
+    gallery: Moments
+
+    def before(self, rows: np.ndarray) -> np.ndarray:
+        """Return the squares that queries (m, d), as the metric sees them, are exposed to, (m,)."""
+        return self._stored * _exposed(
+            rows, self._items if self.closure.metric.is_distance else None
+        )
+
+    def after(self, rows: np.ndarray) -> np.ndarray:
+        """Return what is left of them."""
+        mapped = to_numpy(self.closure.queries(rows))
+        center = self._mapped if self.closure.comparison.is_distance else None
+        return self._stored_after * _exposed(mapped, center)
+
+    def bits(self, queries: Moments) -> float:
+        """Return the bits that the closure saves on queries of which there are moments."""
+        mean, covariance = to_numpy(queries.mean), to_numpy(queries.covariance)
+        center = self._items if self.closure.metric.is_distance else None
+        mapped = _mean_square(self.closure.queries, mean, covariance)
+        if self.closure.comparison.is_distance:
+            there, spread = self._mapped
+            at = _affine(self.closure.queries, mean)
+            mapped += spread + float(there @ there - 2 * at @ there)
+        before = self._stored * (queries.total_variance + float(_exposed(mean[None], center)[0]))
+        return math.log2(before / (self._stored_after * mapped)) / 2
+
+    @cached_property
+    def _items(self) -> tuple[np.ndarray, float]:
+        return to_numpy(self.gallery.mean), self.gallery.total_variance
+
+    @cached_property
+    def _mapped(self) -> tuple[np.ndarray, float]:
+        side = self.closure.gallery
+        mean = _affine(side, to_numpy(self.gallery.mean))
+        square = _mean_square(side, to_numpy(self.gallery.mean), to_numpy(self.gallery.covariance))
+        return mean, max(square - float(mean @ mean), 0.0)
+
+    @cached_property
+    def _stored(self) -> float:
+        mean, variance = self._items
+        return (variance + float(mean @ mean)) / self.gallery.width
+
+    @cached_property
+    def _stored_after(self) -> float:
+        mean, variance = self._mapped
+        return (variance + float(mean @ mean)) / (len(mean) * self.closure.gain**2)
+
+
+def remembering(closure: Closure, stats: Statistics) -> Closure:
+    """Return the closure with a summary of what it was fitted to; without one where all items are equal.
+
+    Cost: a product of the queries with a few axes, and of matrices of the dimension.
+    """
+    k = min(AXES, stats.axes.rank)
+    if k == 0:
+        return closure
+    axes = np.ascontiguousarray(stats.axes.axes[:, :k])
+    rows = None if stats.query_moments is not None else stats.query_rows
+    if rows is None:
+        queries = SideSummary.of_moments(stats.queries, axes)
+    else:
+        queries = side_of_rows(rows, axes, stats.query_mean)
+    gallery = SideSummary.of_moments(stats.gallery, axes)
+    return replace(closure, summary=FitSummary(axes, queries, gallery, _bits(closure, stats)))
+
+
+def side_of_rows(rows: Array, axes: np.ndarray, mean: np.ndarray) -> SideSummary:
+    """Return the summary of rows as the metric sees them, of which the mean is known."""
+    within, variance = np.zeros((axes.shape[1],) * 2), 0.0
+    for part in block_slices(*rows.shape):
+        away = to_numpy(as_float64(rows[part, :])) - mean
+        along = away @ axes
+        within += along.T @ along
+        variance += float(np.sum(away * away))
+    count = int(rows.shape[0])
+    return SideSummary(count, mean, within / count, variance / count)
+
+
+def _bits(closure: Closure, stats: Statistics) -> float | None:
+    if closure.bound is None:
+        return None
+    noise = ScoreNoise(closure, stats.gallery)
+    if stats.query_moments is not None or stats.query_rows is None:
+        return noise.bits(stats.queries)
+    step = -(-stats.query_rows.shape[0] // _SAMPLE)
+    some = to_numpy(as_float64(stats.query_rows[::step, :]))
+    return math.log2(float(np.mean(noise.before(some)) / np.mean(noise.after(some)))) / 2
+
+
+def _exposed(rows: np.ndarray, items: tuple[np.ndarray, float] | None) -> np.ndarray:
+    """Return |y|^2, or by distance the mean over the items of |y - x|^2."""
+    if items is None:
+        return np.asarray(np.einsum("ij,ij->i", rows, rows))
+    away = rows - items[0]
+    return np.asarray(np.einsum("ij,ij->i", away, away) + items[1])
+
+
+def _affine(side: AffineMap, row: np.ndarray) -> np.ndarray:
+    """Return a row after the affine part of a map."""
+    matrix = side.matrix
+    return np.asarray((row if matrix is None else row @ matrix) + side.offset)
+
+
+def _mean_square(side: AffineMap, mean: np.ndarray, covariance: np.ndarray) -> float:
+    """Return the mean squared length of rows after the affine part of a map."""
+    at, matrix = _affine(side, mean), side.matrix
+    spread = covariance if matrix is None else (matrix.T @ covariance) @ matrix
+    return float(np.trace(spread)) + float(at @ at)

@@ -19,6 +19,7 @@ import modgap
 ROOMS = (
     "modgap",
     "modgap.closers",
+    "modgap.datasets",
     "modgap.decisions",
     "modgap.evaluation",
     "modgap.exports",

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-__all__ = ["Collection", "Item"]
+from modgap._core.checks import check_count
+
+__all__ = ["Collection", "Item", "check_range"]
 
 
 @dataclass(frozen=True)
@@ -53,3 +55,15 @@ class Collection(Protocol):
     def digest(self) -> str:
         """Return a hexadecimal digest of all that embeddings depend on, the pictures' bytes too."""
         ...
+
+
+def check_range(start: int, stop: int, count: int) -> range:
+    """Return the places of a range of items; it must lie within the collection.
+
+    Raises
+    ------
+    ArgumentError
+        It does not.
+    """
+    check_count(start, "start", low=0, high=count)
+    return range(start, check_count(stop, "stop", low=start, high=count))

@@ -64,7 +64,7 @@ def find_shards(folder: Path, key: str | None) -> tuple[list[Path], str | None]:
         raise FormatError(_nothing_found(folder))
     kind, inner = _choose(folder, kinds, key)
     shards = sorted(kinds[kind], key=lambda shard: shard.number)
-    _check_numbers(folder, shards)
+    check_numbers(folder, shards)
     return [shard.path for shard in shards], inner
 
 
@@ -103,9 +103,14 @@ def _listing(folder: Path) -> tuple[list[Path], list[Path]]:
 
 
 def _numbered(path: Path) -> Numbered | None:
-    """Return the shard that a name says it is, or None."""
+    """Return the shard of embeddings that a name says it is, or None."""
+    return numbered(path) if path.suffix.lower() in FORMATS else None
+
+
+def numbered(path: Path) -> Numbered | None:
+    """Return the shard that a name says it is, whatever its suffix, or None."""
     match = _NAME.fullmatch(path.stem)
-    if match is None or path.suffix.lower() not in FORMATS:
+    if match is None:
         return None
     total = int(match["total"]) if match["total"] else None
     return Numbered(path, match["kind"], int(match["number"]), total)
@@ -149,7 +154,7 @@ def _choose(
     raise FormatError(f"`{shown(folder)}` has no shards `{shown(key)}`; it holds {listed}")
 
 
-def _check_numbers(folder: Path, shards: list[Numbered]) -> None:
+def check_numbers(folder: Path, shards: list[Numbered]) -> None:
     """Raise a FormatError for two files of one number, a hole, or a missing end."""
     for before, after in pairwise(shards):
         if before.number == after.number:

@@ -24,6 +24,7 @@ COMMANDS = (
     "advise",
     "simulate",
     "figures",
+    "index study",
     "doctor",
 )
 INTRODUCTION = """# Command line
@@ -62,7 +63,7 @@ def page() -> str:
     """Return the whole page."""
     introduction = INTRODUCTION.format(version=typer_version())
     parts = [introduction, _section("modgap", help_text())]
-    parts += [_section(f"modgap {name}", help_text(name)) for name in COMMANDS]
+    parts += [_section(f"modgap {name}", help_text(*name.split())) for name in COMMANDS]
     return "\n".join(parts)
 
 

@@ -325,6 +325,34 @@ def test_bad_input_of_apply(fails, queries, says):
         ("figures 11 --out figures", "must lie between 1 and 10"),
         ("figures 1 --out q.npy", "is a file; name a folder"),
         ("figures one", "integer"),
+        ("{i} --engine fais", "must be one of faiss, usearch"),
+        ("{i} --codec faiss-sq44", "did you mean faiss-sq4?"),
+        ("{i} --codec fais:SQ4", "must begin with an engine"),
+        ("{i} --codec faiss:SQ44", "is no factory string that FAISS knows"),
+        ("{i} --codec usearch:f31 --maps none", "must be one of f32"),
+        ("{i} --codec faiss:absent.faiss --maps none", "no file at `absent.faiss`"),
+        ("{i} --codec faiss:absent.faiss --maps balanced", "leaves the gallery alone"),
+        ("{i} --maps magic", "must be one of none"),
+        ("{i} --maps procrustes", "fitted to pairs"),
+        ("{i} --maps ,", "names no map"),
+        ("{i} --closure elsewhere.safetensors", "no closure of modgap"),
+        ("{i} --closure mixed.safetensors", "each modality of a mixed collection"),
+        ("{i} --closure narrow.safetensors", "dimension 4"),
+        ("{i} --metric euclidean", "must be cosine or ip"),
+        ("{i} --rescore two", "whole numbers"),
+        ("{i} --rescore 0", "`rescore` must be"),
+        ("{i} --reference -1", "`reference` must be"),
+        ("{i} --sample 1", "`sample` must be"),
+        ("{i} --labels large_labels.npy", "must lie in [0, 5)"),
+        ("{i} --item-labels few_labels.npy", "`item_labels` needs `labels`"),
+        ("{i} --fit-queries narrow.npy", "`fit_queries` and `queries` must share"),
+        ("{i} --out study.pdf", "must end in .html"),
+        ("{i} --out missing/study.html", "a folder that does not exist"),
+        ("{i} --json --csv", "exclude each other"),
+        ("index study --queries one.npy --gallery g.npy", "half to judge by"),
+        ("index study --queries q.npy --gallery t.npy", "must have shape"),
+        ("index study --queries nan.npy --gallery g.npy", "row 17"),
+        ("index studdy", "No such command"),
         # words
         ("unknown", "No such command"),
         ("evaluate", "Missing option"),
@@ -337,6 +365,7 @@ def test_bad_input_of_apply(fails, queries, says):
 )  # fmt: skip
 def test_other_mistakes(fails, line, says):
     line = line.replace("{e}", "evaluate --queries q.npy --gallery g.npy")
+    line = line.replace("{i}", "index study --queries q.npy --gallery g.npy")
     assert says in fails(line.replace("{c}", "close --queries q.npy --gallery g.npy"))
 
 

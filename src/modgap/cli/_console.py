@@ -90,6 +90,7 @@ def print_table(
             header,
             justify="right" if kind == "number" else "left",
             no_wrap=kind != "text",
+            overflow="fold",  # a long word goes on below, whole
             vertical=vertical,
         )
     for row in rows:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from inspect import cleandoc
+from types import ModuleType
 from typing import Annotated, Any
 
 import typer
@@ -17,6 +18,7 @@ from modgap.cli import (
     evaluate,
     export,
     figures,
+    index,
     measure,
     report,
     simulate,
@@ -35,6 +37,8 @@ class _Command(TyperCommand):
 
 
 _COMMANDS = (report, measure, close, apply, export, evaluate, advise, simulate, figures, doctor)
+#: Modules of several commands, which `COMMANDS` names.
+_GROUPS = (index,)
 
 
 def _show_version(wanted: bool) -> None:
@@ -95,6 +99,22 @@ def _help(function: Callable[..., None]) -> str:
     return text.replace("\nExamples\n--------\n", "\n\b\nExamples:\n")
 
 
+def _group(module: ModuleType) -> typer.Typer:
+    """Return the commands of a module under its name; alone it shows its help."""
+    about = getattr(module, module.__name__.rpartition(".")[2])
+
+    def root(context: typer.Context) -> None:
+        if context.invoked_subcommand is None:
+            typer.echo(context.get_help())
+
+    group = typer.Typer(rich_markup_mode=None)
+    group.callback(invoke_without_command=True, help=_help(about))(root)
+    for name in module.COMMANDS:
+        function = getattr(module, name)
+        group.command(name, cls=_Command, help=_help(function))(function)
+    return group
+
+
 def command() -> Any:
     """Return the whole command line, ready to be given words."""
     app = typer.Typer(
@@ -106,4 +126,6 @@ def command() -> Any:
         name = module.__name__.rpartition(".")[2]
         function = getattr(module, name)
         app.command(name, cls=_Command, help=_help(function))(function)
+    for module in _GROUPS:
+        app.add_typer(_group(module), name=module.__name__.rpartition(".")[2])
     return typer.main.get_command(app)

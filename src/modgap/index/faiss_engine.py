@@ -34,9 +34,10 @@ class Faiss:
     """FAISS, through the package faiss-cpu (or faiss-gpu).
 
     Codecs are factory strings, `OPQ64,IVF256,PQ64`, and short words for some: `flat`, `fp16`, `1bit`
-    (signs of both sides, compared by Hamming distance). `IVF` without a number has the power of two lists
-    nearest to the root of the number of rows, of 39 rows at least. Product quantizers learn from at most 16,384
-    rows in 16 rounds. A codec that is the path of a file is an index that stands: see `open`.
+    (signs of both sides, compared by Hamming distance). `IVF` without a number has the power of two
+    lists nearest to the root of the number of rows, of 39 rows at least. Product quantizers learn from
+    at most 16,384 rows in 16 rounds. A codec that is the path of a file is an index that stands: see
+    `open`.
     """
 
     name = "faiss"
@@ -177,7 +178,7 @@ class FaissIndex:
 
 
 def _made(faiss: Any, codec: str, count: int, width: int) -> Any:
-    """Return the untrained index of a codec; by inner product, or for codes of signs by Hamming distance."""
+    """Return the untrained index of a codec, by inner product; of signs, by Hamming distance."""
     word = _WORDS.get(codec.strip().lower(), codec.strip())
     lists = _lists(count)
     word = re.sub(r"(^|,)IVF(?=[,_]|$)", rf"\g<1>IVF{lists}", word)
@@ -197,7 +198,7 @@ def _made(faiss: Any, codec: str, count: int, width: int) -> Any:
 
 
 def _lists(count: int) -> int:
-    """Return the power of two nearest to the root of the count, with the 39 rows a list that FAISS wants."""
+    """Return the power of two nearest to the root of the count; FAISS wants 39 rows a list."""
     most = int(math.log2(max(count // 39, 1)))
     return int(2 ** min(round(math.log2(max(count, 1)) / 2), most))
 

@@ -12,7 +12,7 @@ from modgap.io.atomic import atomic_path
 from modgap.report import charts
 from modgap.report.words import said, share
 
-__all__ = ["write_report"]
+__all__ = ["figure_text", "page_style", "write_report"]
 
 _TEMPLATE = "report.html.j2"
 _KINDS = {
@@ -58,7 +58,7 @@ def _page(summary: Mapping[str, Any]) -> str:
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
-    environment.filters.update(figure=_figure, said=said, share=share)
+    environment.filters.update(figure=figure_text, said=said, share=share)
     source = (files("modgap.report") / "templates" / _TEMPLATE).read_text(encoding="utf-8")
     template = environment.from_string(source)
     templates, closer = summary["templates"], summary["closer"]
@@ -71,6 +71,12 @@ def _page(summary: Mapping[str, Any]) -> str:
         template_chart=templates and charts.template_chart(templates, closer["label"]),
     )
     return page
+
+
+def page_style() -> str:
+    """Return the style element of the report's page, for other pages of the same look."""
+    source = (files("modgap.report") / "templates" / _TEMPLATE).read_text(encoding="utf-8")
+    return source[source.index("<style>") : source.index("</style>") + len("</style>")]
 
 
 def _closed(closer: Mapping[str, Any]) -> str:
@@ -94,7 +100,7 @@ def _view(problem: Mapping[str, Any], closer: Mapping[str, Any]) -> dict[str, An
     }
 
 
-def _figure(value: Any, digits: int = 3) -> str:
+def figure_text(value: Any, digits: int = 3) -> str:
     """Return a number for a table cell; a dash where there is none."""
     if value is None:
         return "–"

@@ -1,0 +1,401 @@
+"""`study`: every codec on rows under every map, each index built once, judged, and let go of."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from modgap._core.arrays import Array, Float
+from modgap._core.checks import check_count
+from modgap.closers import Closure
+from modgap.errors import (
+    ArgumentError,
+    ClosureError,
+    CodeError,
+    CodeWarning,
+    MissingExtraError,
+    ModgapError,
+)
+from modgap.index import registry
+from modgap.index.engine import Engine, Index
+from modgap.index.existing import map_for_existing
+from modgap.index.ground import Ground, Maps, closures, leaves_gallery, make_ground, mapped
+from modgap.index.judging import bare_scores, right_among, shares_by_depth
+from modgap.index.records import CodecRow, Effort, IndexStudy
+
+__all__ = ["chosen_codecs", "study"]
+
+#: What a study tries unasked.
+MAPS = ("none", "recenter", "balanced")
+DEFAULT_ENGINE = "faiss"
+
+
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    """Queries of both kinds under one map."""
+
+    map: str
+    queries: np.ndarray
+    own: np.ndarray
+
+
+def study(
+    queries: Float[Array, "m d"],
+    gallery: Float[Array, "n d"],
+    *,
+    engines: Sequence[str] = (),
+    codecs: Sequence[str] = (),
+    maps: Sequence[str | Closure] = MAPS,
+    fit_queries: Float[Array, "f d"] | None = None,
+    labels: Any = None,
+    item_labels: Any = None,
+    rescore: Sequence[int] = (1, 2, 4),
+    reference: int = 300,
+    sample: int = 1000,
+    metric: str = "cosine",
+    seed: int = 0,
+    on_row: Callable[[CodecRow], None] = lambda row: None,
+) -> IndexStudy:
+    """Return what real indexes find of the exact float answers, before closing the gap and after.
+
+    Every codec stores the gallery once per map (maps that leave it alone share one index), and is
+    searched with queries that no map was fitted to, and with rows of the gallery's own kind: what those
+    find more is the cost of the gap. One index is held at a time.
+
+    Parameters
+    ----------
+    queries, gallery : array (m, d), (n, d), floating
+        What searches, and what is searched.
+    engines : sequence of str
+        Each tries its own codecs, or those of it in `codecs` where there are any; `faiss` by default.
+    codecs : sequence of str
+        ENGINE:CODEC or presets: `faiss:OPQ64,IVF256,PQ64`, `qdrant-binary`, `faiss:trained.index` (a file,
+        searched as it is, under maps that
+        need no other rows in it).
+    maps : sequence of str or Closure
+        Closers by name, or fitted closures.
+    fit_queries : array (f, d), optional
+        What maps are fitted to. By default one half of the queries at random; the other half judges.
+    labels : array (m,) of int, optional
+        The right gallery row of each query; with `item_labels` its label.
+    item_labels : array (n,) of int, optional
+        Labels of the gallery's rows: each row with a query's own label is right.
+    rescore : sequence of int
+        Factors of oversampling: so many times as many candidates are put in order by their floats.
+    reference : int
+        Rows of the gallery held out of it as queries of its own kind: a tenth of the rows at most. With an
+        index file nothing can be held out, and each such row is left out of its own answers instead.
+    sample : int
+        Most queries that judge, drawn at random.
+    metric : {"cosine", "ip"}
+    seed : int
+    on_row : callable
+        Called with each row as it is done.
+
+    Raises
+    ------
+    ArgumentError, ClosureError, DataError, FormatError, ShapeError
+        The inputs cannot be used, or a word names no engine, codec or map.
+    CodeError, MissingExtraError
+        Not one codec could be built; otherwise one that cannot is a row that says why.
+
+    Notes
+    -----
+    Cost, beside the engines': (m + r) n d for the exact answers, n d^2 a map. Memory: the gallery twice (as
+    it is and mapped), and one index.
+    """
+    factors = _factors(rescore)
+    pairs = chosen_codecs(engines, codecs)
+    files = [registry.engine(name).name for name, codec in pairs if _is_file(name, codec)]
+    ground = make_ground(
+        queries,
+        gallery,
+        maps=maps,
+        fit_queries=fit_queries,
+        labels=labels,
+        item_labels=item_labels,
+        reference=reference,
+        sample=sample,
+        hold_out=not files,
+        metric=metric,
+        seed=seed,
+    )
+    found = closures(ground, maps)
+    if not found:
+        raise ArgumentError("`maps` must name at least one; none leaves the rows as they are")
+    rows = list(_rows(ground, found, pairs, factors, seed, on_row))
+    if all(row.failed is not None for row in rows):
+        reasons = "; ".join(dict.fromkeys(str(row.failed) for row in rows))
+        absent = all(not row.codec for row in rows)
+        raise (MissingExtraError if absent else CodeError)(reasons)
+    order = {pair: place for place, pair in enumerate(pairs)}
+    rows.sort(key=lambda row: order.get((row.engine, row.codec), len(order)))
+    return IndexStudy(
+        tuple(rows), _setting(ground, found, factors, len(queries), len(gallery), seed)
+    )
+
+
+def chosen_codecs(engines: Sequence[str], codecs: Sequence[str]) -> list[tuple[str, str]]:
+    """Return engines and codecs to try, each once: those named, and all of engines named without any.
+
+    Raises
+    ------
+    ArgumentError
+        A word names no engine, or no codec.
+    """
+    named = [registry.codec_of(word) for word in codecs]
+    wanted = [registry.engine(word).name for word in engines]
+    if not named and not wanted:
+        wanted = [DEFAULT_ENGINE]
+    pairs: list[tuple[str, str]] = []
+    for name in dict.fromkeys([*wanted, *(name for name, _ in named)]):
+        own = [codec for engine, codec in named if engine == name]
+        pairs += [(name, codec) for codec in own or registry.engine(name).codecs]
+    return list(dict.fromkeys(pairs))
+
+
+def _factors(rescore: Iterable[int]) -> tuple[int, ...]:
+    """Return the factors of oversampling, 1 among them."""
+    return tuple(sorted({1, *(check_count(one, "rescore", low=1, high=100) for one in rescore)}))
+
+
+def _is_file(name: str, codec: str) -> bool:
+    opens = getattr(registry.engine(name), "opens", None)
+    return opens is not None and bool(opens(codec))
+
+
+def _rows(
+    ground: Ground,
+    found: Maps,
+    pairs: Sequence[tuple[str, str]],
+    factors: tuple[int, ...],
+    seed: int,
+    on_row: Callable[[CodecRow], None],
+) -> Iterable[CodecRow]:
+    """Yield all rows: by what is stored, then by codec, then by map."""
+    ready, absent = _present(pairs)
+    for row in absent:
+        on_row(row)
+        yield row
+    files = [pair for pair in ready if _is_file(pair[0].name, pair[1])]
+    built = [pair for pair in ready if pair not in files]
+    work: list[tuple[list[str] | None, list[tuple[Engine, str]]]] = []
+    if files:
+        work.append((None, files))
+    if built:
+        work += [(names, built) for names in _alike(found, ground)]
+    with tempfile.TemporaryDirectory(prefix="modgap-index-") as folder:
+        for names, codecs in work:
+            stored, asked = (
+                _for_file(found, ground) if names is None else _mapped(found, ground, names)
+            )
+            for engine, codec in codecs:
+                for row in _judged(
+                    engine, codec, stored, asked, ground, factors, seed, Path(folder)
+                ):
+                    on_row(row)
+                    yield row
+
+
+def _alike(found: Maps, ground: Ground) -> list[list[str]]:
+    """Return the maps by what they store: those that leave the gallery alone together."""
+    bare = [name for name, one in found.items() if leaves_gallery(one, ground.metric)]
+    return ([bare] if bare else []) + [[name] for name in found if name not in bare]
+
+
+def _mapped(found: Maps, ground: Ground, names: Sequence[str]) -> tuple[np.ndarray, list[_Asked]]:
+    """Return what maps that store the same store, and what is asked under each."""
+    first = found[names[0]]
+    bare = leaves_gallery(first, ground.metric)
+    stored = ground.gallery if bare else mapped(first, ground.gallery, "gallery")
+    return stored, [
+        _Asked(
+            name, *(mapped(found[name], rows, "queries") for rows in (ground.queries, ground.own))
+        )
+        for name in names
+    ]
+
+
+def _for_file(found: Maps, ground: Ground) -> tuple[np.ndarray, list[_Asked]]:
+    """Return the bare rows that an index file holds, and what can be asked of it.
+
+    Raises
+    ------
+    ArgumentError
+        Every map wants the rows stored anew.
+    """
+    asked = []
+    for name, closure in found.items():
+        if closure is None:
+            asked.append(_Asked(name, ground.queries, ground.own))
+            continue
+        with contextlib.suppress(ClosureError):
+            move = map_for_existing(closure)
+            pair = (
+                np.asarray(move(rows), dtype=np.float32) for rows in (ground.queries, ground.own)
+            )
+            asked.append(_Asked(name, *pair))
+    if not asked:
+        raise ArgumentError(
+            "`maps` must name one that leaves the gallery alone, such as none: an index file stands as "
+            "it is"
+        )
+    return ground.gallery, asked
+
+
+def _present(
+    pairs: Sequence[tuple[str, str]],
+) -> tuple[list[tuple[Engine, str]], list[CodecRow]]:
+    """Return the engines that are installed with their codecs, and a row for each that is not."""
+    made = {name: registry.engine(name) for name, _ in pairs}
+    absent = []
+    for name, engine in made.items():
+        try:
+            engine.check()
+        except MissingExtraError as error:
+            absent.append(CodecRow(name, "", "", failed=str(error)))
+    gone = {row.engine for row in absent}
+    return [(made[name], codec) for name, codec in pairs if name not in gone], absent
+
+
+def _judged(
+    engine: Engine,
+    codec: str,
+    stored: np.ndarray,
+    asked: Sequence[_Asked],
+    ground: Ground,
+    factors: tuple[int, ...],
+    seed: int,
+    folder: Path,
+) -> Iterable[CodecRow]:
+    """Yield a row a map of one index: built once, searched under each, ended whatever happens."""
+    start = time.perf_counter()
+    notes: tuple[str, ...] = ()
+    index: Index | None = None
+    shared = False
+    try:
+        index, notes = _standing(engine, codec, stored, seed, folder)
+        seconds = time.perf_counter() - start
+        for one in asked:
+            row = _figures(CodecRow(engine.name, codec, one.map), index, one, ground, factors)
+            yield replace(row, build_seconds=seconds, shared=shared, notes=notes)
+            shared = True
+    except Exception as error:  # what a package raises is its own; a study goes on without it
+        for one in asked:
+            yield CodecRow(engine.name, codec, one.map, failed=_reason(error), notes=notes)
+    finally:
+        if index is not None:
+            index.close()
+
+
+def _standing(
+    engine: Engine, codec: str, stored: np.ndarray, seed: int, folder: Path
+) -> tuple[Index, tuple[str, ...]]:
+    """Return the index of the rows, built or opened, and what its code warned of."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        if _is_file(engine.name, codec):
+            count, width = stored.shape
+            index: Index = engine.open(codec, count=count, width=width)  # type: ignore[attr-defined]
+        else:
+            index = engine.build(stored, codec, seed=seed, folder=folder)
+    said = [str(one.message) for one in caught if issubclass(one.category, CodeWarning)]
+    return index, tuple(dict.fromkeys(said))
+
+
+def _figures(
+    row: CodecRow, index: Index, asked: _Asked, ground: Ground, factors: tuple[int, ...]
+) -> CodecRow:
+    """Return the row with all that its index finds."""
+    depths, count = ground.depths, len(ground.gallery)
+    depth = min(factors[-1] * depths[-1], count)
+    found = index.search(asked.queries, depth)
+    scores = bare_scores(ground.queries, ground.gallery, found.rows) if factors[-1] > 1 else None
+    shares = {
+        str(factor): shares_by_depth(ground.truth, found.rows, scores, depths, factor)
+        for factor in factors
+    }
+    right = own = None
+    if ground.labels is not None and ground.items is not None:
+        right = right_among(found.rows, ground.labels, ground.items, depths)
+    if len(asked.own):
+        theirs = _own(index, asked.own, ground, depths[-1], None)[0]
+        own = shares_by_depth(ground.own_truth, theirs, None, depths)
+    return replace(
+        row,
+        bytes_per_vector=float(index.bytes_per_vector),
+        seconds=found.seconds,
+        computations=found.computations,
+        found=shares,
+        right=right,
+        own=own,
+        sweep=_sweep(index, asked.queries, ground, own=False),
+        own_sweep=_sweep(index, asked.own, ground, own=True) if len(asked.own) else (),
+    )
+
+
+def _own(
+    index: Index, queries: np.ndarray, ground: Ground, k: int, effort: int | None
+) -> tuple[np.ndarray, float, float | None]:
+    """Return what queries of the gallery's own kind find besides themselves, and its price."""
+    spare = 0 if ground.own_rows is None else 1
+    found = index.search(queries, min(k + spare, len(ground.gallery)), effort)
+    return ground.without_self(found.rows, k), found.seconds, found.computations
+
+
+def _sweep(index: Index, queries: np.ndarray, ground: Ground, *, own: bool) -> tuple[Effort, ...]:
+    """Return what a search for ten finds at every setting of work."""
+    k = min(10, ground.depths[-1])
+    truth = (ground.own_truth if own else ground.truth)[:, :k]
+    sweep = []
+    for effort in index.efforts:
+        if own:
+            rows, seconds, computations = _own(index, queries, ground, k, effort)
+        else:
+            found = index.search(queries, k, effort)
+            rows, seconds, computations = found.rows, found.seconds, found.computations
+        (shares,) = shares_by_depth(truth, rows, None, (k,)).values()
+        sweep.append(Effort(int(effort), shares, seconds, computations))
+    return tuple(sweep)
+
+
+def _reason(error: Exception) -> str:
+    """Return why a codec has no figures, on one line."""
+    said = " ".join(str(error).split())
+    if isinstance(error, ModgapError):
+        return said
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__
+
+
+def _setting(
+    ground: Ground, found: Maps, factors: tuple[int, ...], asked: int, given: int, seed: int
+) -> dict[str, Any]:
+    """Return what it takes to get the same figures again."""
+    right = None
+    if ground.labels is not None and ground.items is not None:
+        shares = right_among(ground.truth, ground.labels, ground.items, ground.depths)
+        right = {k: float(each.mean()) for k, each in shares.items()}
+    return {
+        "metric": str(ground.metric),
+        "queries": asked,
+        "judged": len(ground.queries),
+        "fit": len(ground.fit),
+        "gallery": given,
+        "stored": len(ground.gallery),
+        "dimension": int(ground.gallery.shape[1]),
+        "own_kind": len(ground.own),
+        "own_kind_stored": ground.own_rows is not None,
+        "maps": list(found),
+        "depths": list(ground.depths),
+        "rescore": list(factors),
+        "right_exact": right,
+        "seed": seed,
+    }

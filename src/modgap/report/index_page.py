@@ -1,0 +1,85 @@
+"""A study of indexes as one self-contained HTML page: words, pictures, tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from modgap._core.extras import require
+from modgap.charts import index_study as charts
+from modgap.charts import theme
+from modgap.io.atomic import atomic_path
+from modgap.report.charts import fresh_ids
+from modgap.report.render import figure_text, page_style
+
+if TYPE_CHECKING:
+    from modgap.index.records import IndexStudy
+
+__all__ = ["write_index_page"]
+
+_TEMPLATE = "index_study.html.j2"
+
+
+def write_index_page(
+    study: IndexStudy, path: str | Path, *, inputs: Mapping[str, str] | None = None
+) -> Path:
+    """Write a study of indexes as one HTML file, and return its path.
+
+    The page needs no network and no script: charts are inline SVG, styles are inline. It appears
+    whole or not at all.
+
+    Parameters
+    ----------
+    study : IndexStudy
+    path : str or Path
+    inputs : dict, optional
+        Where queries and gallery come from.
+
+    Raises
+    ------
+    MissingExtraError
+        The extra `report` is not installed; the message holds the pip command.
+    FormatError
+        The folder is missing or cannot be written.
+    """
+    target = Path(path)
+    page = _page(study.to_dict(), dict(inputs or {}))
+    with atomic_path(target) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+    return target
+
+
+def _page(document: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
+    jinja2 = require("jinja2", "report")
+    for module in ("altair", "vl_convert"):
+        require(module, "report")
+    environment = jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    environment.filters.update(figure=figure_text)
+    source = (files("modgap.report") / "templates" / _TEMPLATE).read_text(encoding="utf-8")
+    template = environment.from_string(source)
+    done = [row for row in document["rows"] if row["failed"] is None]
+    depths = document["setting"]["depths"]
+    depth = str(max(k for k in depths if k <= 10))
+    page: str = template.render(
+        **document,
+        style=page_style(),
+        inputs=inputs,
+        done=done,
+        depth=depth,
+        failures={
+            (row["engine"] + (":" + row["codec"] if row["codec"] else "")): row["failed"]
+            for row in document["rows"]
+            if row["failed"] is not None
+        },
+        recall=_svg(charts.bytes_chart(done, depth=depth)),
+        work=[(name, _svg(chart)) for name, chart in charts.work_charts(done)],
+    )
+    return page
+
+
+def _svg(chart: Any) -> str:
+    return fresh_ids(theme.svg(chart))

@@ -223,7 +223,9 @@ def check_out(out: str | Path, *, suffixes: tuple[str, ...]) -> Path:
     """
     from modgap.errors import ArgumentError
     from modgap.io.atomic import check_target
+    from modgap.io.remote import refuse_url
 
+    refuse_url(out, "--out")
     target = Path(out)
     if target.suffix.lower() not in suffixes:
         raise ArgumentError(f"`--out` must end in {' or '.join(suffixes)}; got `{out}`")

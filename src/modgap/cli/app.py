@@ -69,8 +69,9 @@ def _root(
     your own embeddings what that does to the answers, clean and under noise.
 
     An input is PATH or PATH:KEY: a .npy, .npz, .safetensors, .parquet, .arrow or .pt file (tensors
-    only), or a folder of numbered shards. KEY names the array, column or kind of shards. Nothing is
-    unpickled, and no input is ever changed.
+    only), or a folder of numbered shards. KEY names the array, column or kind of shards. PATH may be a URL
+    that fsspec opens (s3://bucket/folder; .npy, .safetensors, .parquet). Nothing is unpickled, and no
+    input is ever changed.
 
     Queries are what searches, the gallery is what is searched: images against class texts in
     zero-shot classification, texts against images in text-to-image search.

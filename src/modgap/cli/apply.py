@@ -129,7 +129,9 @@ def _map_of(fitted: Closure, side: str, modality: str | None) -> AffineMap:
 def _check(source: Source, mapping: AffineMap, side: str, closure: str, out: str) -> None:
     """Raise an error for anything that can be known before a byte is written."""
     from modgap.errors import ArgumentError, ClosureError
+    from modgap.io.remote import refuse_url
 
+    refuse_url(out, "--out")
     if len(source.shape) > 1 and source.width != mapping.width:
         raise ClosureError(
             f"`{closure}` was fitted for embeddings of dimension {mapping.width}; `{source.path}` "

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
 from modgap.errors import DataError, FormatError, ShapeError
 from modgap.io._guard import shown
+from modgap.io.remote import AnyPath
 
 #: What a caller looks for, which decides between several arrays where no key does.
 Want = Literal["embeddings", "labels"]
@@ -45,12 +45,12 @@ class Entry:
         return f"({axes}{comma}) {what}" if self.shape or self.dtype is not None else what
 
 
-def named(path: Path, key: str | None) -> str:
+def named(path: AnyPath, key: str | None) -> str:
     """Return `PATH:KEY` (or `PATH`) in backticks, for messages."""
     return f"`{shown(path)}`" if key is None else f"`{shown(path)}:{shown(key)}`"
 
 
-def pick(entries: Mapping[str, Entry], key: str | None, path: Path, want: Want) -> str:
+def pick(entries: Mapping[str, Entry], key: str | None, path: AnyPath, want: Want) -> str:
     """Return the key of the one array that is meant.
 
     Without a key: the only array there is, else the only one that fits what is wanted (embeddings:
@@ -92,7 +92,7 @@ def _listed(entries: Mapping[str, Entry]) -> str:
     return ", ".join(parts) + (f" and {more} more" if more > 0 else "")
 
 
-def check_entry(entry: Entry, path: Path, key: str | None) -> np.dtype:
+def check_entry(entry: Entry, path: AnyPath, key: str | None) -> np.dtype:
     """Return the native dtype of an array that modgap can use.
 
     Raises

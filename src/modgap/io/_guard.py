@@ -7,8 +7,12 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from modgap.errors import ArgumentError, FormatError, ModgapError
+
+if TYPE_CHECKING:
+    from modgap.io.remote import AnyPath, RemoteStatus
 
 #: How files of each kind begin; more than one kind may share a beginning.
 _MAGIC = {
@@ -41,7 +45,7 @@ def one_line(error: BaseException) -> str:
     return text if len(text) <= 200 else f"{text[:200]}..."
 
 
-def looks_like(path: Path) -> str:
+def looks_like(path: AnyPath) -> str:
     """Return a clause that says which other kind of file this begins like, or nothing."""
     try:
         with path.open("rb") as handle:
@@ -55,7 +59,7 @@ def looks_like(path: Path) -> str:
 
 
 @contextmanager
-def reading(path: Path, kind: str) -> Iterator[None]:
+def reading(path: AnyPath, kind: str) -> Iterator[None]:
     """Turn every failure of the body into one FormatError about `path`.
 
     Parsers of hostile bytes raise whatever their own tools raise, so the net is wide on purpose;
@@ -86,11 +90,11 @@ def reading(path: Path, kind: str) -> Iterator[None]:
         ) from None
 
 
-def _denied(path: Path) -> str:
+def _denied(path: AnyPath) -> str:
     return f"`{shown(path)}` cannot be read: permission denied; change its mode or owner"
 
 
-def file_status(path: Path) -> os.stat_result:
+def file_status(path: AnyPath) -> os.stat_result | RemoteStatus:
     """Return the status of an existing file or folder.
 
     Raises
@@ -109,7 +113,7 @@ def file_status(path: Path) -> os.stat_result:
         raise FormatError(f"`{shown(path)}` is no usable path: {reason}; check it") from None
 
 
-def check_file(path: Path) -> int:
+def check_file(path: AnyPath) -> int:
     """Return the size of a regular file in bytes, at least 1.
 
     Raises
@@ -126,14 +130,16 @@ def check_file(path: Path) -> int:
         raise FormatError(
             f"`{shown(path)}` is no regular file (a pipe or a device); save it to a file first"
         )
-    if not os.access(path, os.R_OK):  # said here, because some libraries call it missing
+    if isinstance(path, Path) and not os.access(
+        path, os.R_OK
+    ):  # said here, because some libraries call it missing
         raise FormatError(_denied(path))
     if status.st_size == 0:
         raise FormatError(f"`{shown(path)}` is empty (0 bytes); write or download it again")
     return status.st_size
 
 
-def check_expansion(path: Path, needed: int) -> None:
+def check_expansion(path: AnyPath, needed: int) -> None:
     """Raise a FormatError if a file opens to far more bytes than it has.
 
     Archives, encoded columns and tensors whose rows are one row repeated can be made to hold any

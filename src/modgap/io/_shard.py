@@ -6,12 +6,14 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from io import RawIOBase
+from typing import cast
 
 import numpy as np
 
 from modgap.errors import FormatError
 from modgap.io._guard import check_file, reading, shown
+from modgap.io.remote import AnyPath, RemotePath
 
 #: Blocks up to this many bytes are read into fresh memory, which the allocator reuses; larger ones
 #: are mapped, because fresh memory of their size costs more than the copy.
@@ -24,7 +26,7 @@ class Shard(ABC):
 
     Attributes
     ----------
-    path : Path
+    path : Path or RemotePath
     format : str
         Name of the file format.
     key : str or None
@@ -35,7 +37,7 @@ class Shard(ABC):
         What `read` and `blocks` return, in native byte order.
     """
 
-    path: Path
+    path: AnyPath
     format: str
     key: str | None
     shape: tuple[int, ...]
@@ -128,6 +130,8 @@ class MappedShard(Shard):
 
     def read(self) -> np.ndarray:
         """Return the whole array, read-only and mapped from the file where its bytes allow it."""
+        if isinstance(self.path, RemotePath):
+            return super().read()
         self.check_extent()
         return decode(self._map(0, self.shape), self.dtype)
 
@@ -142,16 +146,21 @@ class MappedShard(Shard):
             for start, stop in row_windows(self.shape, rows):
                 shape = (stop - start, *self.shape[1:][-1:])
                 offset = self.offset + start * row_bytes
-                if (stop - start) * row_bytes <= _READ_BYTES:
+                if (stop - start) * row_bytes <= _READ_BYTES or isinstance(self.path, RemotePath):
                     block = np.empty(shape, dtype=self.stored)
                     handle.seek(offset)
-                    _fill(block, handle.readinto)
+                    _fill(block, cast(RawIOBase, handle).readinto)
                 else:
                     block = self._map(offset - self.offset, shape)
                 yield decode(block, self.dtype)
 
     def _column_blocks(self, rows: int) -> Iterator[np.ndarray]:
         """Columns lie together: gather the rows from a map of the whole file."""
+        if isinstance(self.path, RemotePath):
+            raise FormatError(
+                f"`{shown(self.path)}` is stored column by column (Fortran order), which is read from "
+                "local disks only; copy it here, or save np.ascontiguousarray(array)"
+            )
         mapped = self._map(0, self.shape)
         per_template = self.shape[-2] if len(self.shape) > 1 else self.shape[0]
         for start, stop in row_windows(self.shape, rows):

@@ -21,6 +21,7 @@ from modgap.io._shard import Shard
 from modgap.io.atomic import unpublished
 from modgap.io.lock import check_writer, sole_writer
 from modgap.io.manifest import Manifest, Report, Written, combine, make_folder, new_report
+from modgap.io.remote import RemotePath, refuse_url
 from modgap.io.source import Source
 from modgap.io.streams import counting_rows, grouped
 from modgap.io.writers import (
@@ -105,6 +106,7 @@ def apply_to_source(
     time a few blocks are in memory, 2 MiB each (64 MiB for Parquet). Only the process that holds the
     folder's lock gives files their names, whoever writes them.
     """
+    refuse_url(out, "out")
     folder = Path(out)
     _check_source(source)
     _check_apart(source, folder)
@@ -156,7 +158,6 @@ def _run(
 ) -> Report:
     """Map what is not complete, put every file in its place when it is, and keep the record."""
     manifest.claim([job.name for job in jobs])
-    manifest.sweep()
     report = new_report()
     missing: list[tuple[Job, str]] = []
     for job in jobs:
@@ -200,8 +201,9 @@ def _check_source(source: Source) -> None:
 def _check_apart(source: Source, folder: Path) -> None:
     """Raise a FormatError if output would land among the input."""
     # Not Path.resolve, which fails in a loop of links: that is said where the folder is made.
-    inputs = {os.path.realpath(shard.path.parent) for shard in source.shards}
-    if source.path.is_dir():
+    here = [shard.path for shard in source.shards if isinstance(shard.path, Path)]
+    inputs = {os.path.realpath(path.parent) for path in here}
+    if here and source.path.is_dir():
         inputs.add(os.path.realpath(source.path))
     if os.path.realpath(folder) in inputs:
         raise FormatError(
@@ -223,7 +225,10 @@ def _output_dtype(shard: Shard, dtype: str | None) -> np.dtype:
 
 def identity_of(shard: Shard) -> tuple[object, ...]:
     """Return what tells this input from another, without reading it."""
-    status = file_status(shard.path)
+    if isinstance(shard.path, RemotePath):
+        return (shard.path.url, shard.path.fingerprint(), shard.key, shard.shape, shard.dtype)
+    file_status(shard.path)  # says what is wrong with it
+    status = shard.path.stat()
     stamp = (shard.name, status.st_size, status.st_mtime_ns)
     return (*stamp, shard.key, shard.shape, shard.dtype)
 

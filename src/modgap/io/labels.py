@@ -7,7 +7,6 @@ import json
 import os
 import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,6 +14,7 @@ import numpy as np
 from modgap.errors import DataError, FormatError, ShapeError
 from modgap.io._entries import named
 from modgap.io._guard import check_file, file_status, reading, shown
+from modgap.io.remote import AnyPath
 from modgap.io.source import open_wanted, parse_spec
 
 _TEXT = (".txt", ".csv", ".json")
@@ -133,7 +133,7 @@ def _number(names: list[str], classes: Sequence[str] | None, where: str) -> Labe
     return Labels(np.asarray([numbers[name] for name in names], dtype=np.int64), order)
 
 
-def _read_text(path: Path, key: str | None) -> list[int] | list[str] | list[int | str]:
+def _read_text(path: AnyPath, key: str | None) -> list[int] | list[str] | list[int | str]:
     """Return the entries of a text file: integers where they are written as such, else strings."""
     file_status(path)
     text = _text(path)
@@ -159,7 +159,7 @@ def _read_text(path: Path, key: str | None) -> list[int] | list[str] | list[int 
     return [int(cell) if _INTEGER.fullmatch(cell) else cell for cell in cells]
 
 
-def _text(path: Path) -> str:
+def _text(path: AnyPath) -> str:
     check_file(path)
     with reading(path, path.suffix[1:].lower()):
         raw = path.read_bytes()
@@ -172,7 +172,7 @@ def _text(path: Path) -> str:
         ) from None
 
 
-def _lines(path: Path, text: str) -> list[str]:
+def _lines(path: AnyPath, text: str) -> list[str]:
     """Return the lines without the blanks around them; blank lines at the end do not count."""
     lines = [line.strip() for line in text.rstrip().split("\n")]
     if lines == [""]:
@@ -182,7 +182,7 @@ def _lines(path: Path, text: str) -> list[str]:
     return lines
 
 
-def _json_list(path: Path, text: str, key: str | None) -> list[Any]:
+def _json_list(path: AnyPath, text: str, key: str | None) -> list[Any]:
     with reading(path, "json"):
         loaded = json.loads(text)
     if isinstance(loaded, dict):
@@ -203,7 +203,7 @@ def _json_list(path: Path, text: str, key: str | None) -> list[Any]:
     return loaded
 
 
-def _csv_column(path: Path, text: str, key: str | None) -> list[str]:
+def _csv_column(path: AnyPath, text: str, key: str | None) -> list[str]:
     """Return one column; the first row names columns if there are several or it looks so."""
     with reading(path, "csv"):
         table = [row for row in csv.reader(text.splitlines()) if row]
@@ -227,7 +227,7 @@ def _csv_column(path: Path, text: str, key: str | None) -> list[str]:
     return [row[column].strip() for row in table]
 
 
-def _csv_index(path: Path, header: list[str], key: str | None) -> int:
+def _csv_index(path: AnyPath, header: list[str], key: str | None) -> int:
     wanted = [key] if key is not None else [name for name in header if name.lower() in _HEADERS]
     if len(wanted) == 1 and header.count(str(wanted[0])) == 1:
         return header.index(str(wanted[0]))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from pathlib import Path
 from typing import IO
 
 import numpy as np
@@ -12,6 +11,7 @@ from modgap.errors import FormatError
 from modgap.io._entries import Entry, Want, check_entry
 from modgap.io._guard import reading, shown
 from modgap.io._shard import MappedShard
+from modgap.io.remote import AnyPath
 
 
 def read_header(handle: IO[bytes]) -> tuple[Entry, str]:
@@ -37,7 +37,7 @@ def read_header(handle: IO[bytes]) -> tuple[Entry, str]:
     return Entry(tuple(int(n) for n in shape), dtype), "F" if fortran else "C"
 
 
-def open_npy(path: Path, key: str | None, want: Want) -> MappedShard:
+def open_npy(path: AnyPath, key: str | None, want: Want) -> MappedShard:
     """Return the array of an .npy file, its header read and its length checked.
 
     Raises

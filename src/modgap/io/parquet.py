@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from modgap.errors import DataError, FormatError, ShapeError
 from modgap.io._entries import Entry, Want, check_entry, named, pick
 from modgap.io._guard import reading, shown
 from modgap.io._shard import Shard
+from modgap.io.remote import AnyPath, RemotePath
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class ColumnShard(Shard):
         return flat.reshape(-1, width)
 
 
-def open_columns(path: Path, key: str | None, want: Want) -> ColumnShard:
+def open_columns(path: AnyPath, key: str | None, want: Want) -> ColumnShard:
     """Return one column of a .parquet, .arrow or .feather file.
 
     Raises
@@ -81,10 +82,10 @@ def open_columns(path: Path, key: str | None, want: Want) -> ColumnShard:
     return ColumnShard(path, kind, chosen, entry.shape, dtype)
 
 
-def _schema(path: Path, kind: str) -> tuple[Any, int]:
+def _schema(path: AnyPath, kind: str) -> tuple[Any, int]:
     """Return the schema and the number of rows."""
     if kind == "parquet":
-        with require("pyarrow.parquet", "data").ParquetFile(path) as handle:
+        with _parquet_file(path, ahead=False) as handle:
             return handle.schema_arrow, int(handle.metadata.num_rows)
     schema, batches = _open_ipc(path)
     return schema, sum(batch.num_rows for batch in batches)
@@ -104,7 +105,7 @@ def _entry(kind: Any, rows: int) -> Entry:
     return Entry(shape, None, f"a column of {shown(note)[:60]}")
 
 
-def _first_width(path: Path, kind: str, key: str) -> int:
+def _first_width(path: AnyPath, kind: str, key: str) -> int:
     """Return the length of the column's first list, which all others must share."""
     with reading(path, kind):
         for column in _columns(path, kind, key, 1):
@@ -115,10 +116,10 @@ def _first_width(path: Path, kind: str, key: str) -> int:
         raise ValueError("it has no batch with rows")
 
 
-def _columns(path: Path, kind: str, key: str, rows: int) -> Iterator[Any]:
+def _columns(path: AnyPath, kind: str, key: str, rows: int) -> Iterator[Any]:
     """Yield the column in pieces as they lie in the file."""
     if kind == "parquet":
-        with require("pyarrow.parquet", "data").ParquetFile(path) as handle:
+        with _parquet_file(path, ahead=True) as handle:
             for batch in handle.iter_batches(batch_size=max(1, rows), columns=[key]):
                 yield batch.column(batch.schema.get_field_index(key))
         return
@@ -128,7 +129,19 @@ def _columns(path: Path, kind: str, key: str, rows: int) -> Iterator[Any]:
         yield column
 
 
-def _open_ipc(path: Path) -> tuple[Any, Iterator[Any]]:
+@contextmanager
+def _parquet_file(path: AnyPath, *, ahead: bool) -> Iterator[Any]:
+    """Yield the open file; `ahead` where more of it than its end will be read."""
+    make = require("pyarrow.parquet", "data").ParquetFile
+    if isinstance(path, RemotePath):
+        with path.open(buffering=0 if ahead else -1) as source, make(source) as handle:
+            yield handle
+    else:
+        with make(path) as handle:
+            yield handle
+
+
+def _open_ipc(path: AnyPath) -> tuple[Any, Iterator[Any]]:
     """Return the schema and the batches of an IPC file or, as Hugging Face writes it, stream."""
     arrow = require("pyarrow", "data")
     source = arrow.memory_map(str(path), "r")

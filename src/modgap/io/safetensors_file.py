@@ -12,6 +12,7 @@ import numpy as np
 from modgap.io._entries import Entry, Want, check_entry, pick
 from modgap.io._guard import reading
 from modgap.io._shard import MappedShard
+from modgap.io.remote import AnyPath
 
 _DTYPES = {
     "F16": "<f2",
@@ -22,11 +23,13 @@ _DTYPES = {
     **{f"I{8 * size}": f"<i{size}" for size in (1, 2, 4, 8)},
     **{f"U{8 * size}": f"<u{size}" for size in (1, 2, 4, 8)},
 }
-#: Inverse of the above for the types that modgap writes.
+#: What the library itself allows.
+_MOST_HEADER = 100_000_000
+#: Inverse of `_DTYPES` for the types that modgap writes.
 NAMES = {np.dtype(code): name for name, code in _DTYPES.items() if name != "BF16"}
 
 
-def open_safetensors(path: Path, key: str | None, want: Want) -> MappedShard:
+def open_safetensors(path: AnyPath, key: str | None, want: Want) -> MappedShard:
     """Return one array of a safetensors file, checked by the library itself and then mapped.
 
     bfloat16, which NumPy lacks, comes back as float32.
@@ -39,8 +42,9 @@ def open_safetensors(path: Path, key: str | None, want: Want) -> MappedShard:
     from safetensors import safe_open
 
     with reading(path, "safetensors"):
-        with safe_open(path, framework="numpy"):
-            pass  # opening checks the header against the file's length
+        if isinstance(path, Path):
+            with safe_open(path, framework="numpy"):
+                pass  # opening checks the header against the file's length
         header, start = _read_header(path)
         entries = {name: _entry(info) for name, info in header.items() if name != "__metadata__"}
     chosen = pick(entries, key, path, want)
@@ -57,10 +61,12 @@ def open_safetensors(path: Path, key: str | None, want: Want) -> MappedShard:
     return shard
 
 
-def _read_header(path: Path) -> tuple[dict[str, Any], int]:
-    """Return the header and where the data begin; the library has found it sound."""
+def _read_header(path: AnyPath) -> tuple[dict[str, Any], int]:
+    """Return the header and where the data begin; the library has found that of a local file sound."""
     with path.open("rb") as handle:
         length = int.from_bytes(handle.read(8), "little")
+        if length > _MOST_HEADER:
+            raise ValueError(f"its header claims {length} bytes")
         header = json.loads(handle.read(length))
     return dict(header), 8 + length
 

@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 
 from modgap.errors import FormatError
 from modgap.io._guard import one_line, shown
+from modgap.io.remote import AnyPath
 
 #: Suffixes of the files that modgap reads, and the names of their formats.
 FORMATS = {
@@ -31,7 +31,7 @@ _LISTED = 12
 class Numbered:
     """One numbered file of a folder."""
 
-    path: Path
+    path: AnyPath
     kind: str
     number: int
     total: int | None
@@ -42,12 +42,12 @@ class Numbered:
         return self.path.suffix.lower()
 
 
-def find_shards(folder: Path, key: str | None) -> tuple[list[Path], str | None]:
+def find_shards(folder: AnyPath, key: str | None) -> tuple[list[AnyPath], str | None]:
     """Return the shards of one kind in the order of their numbers, and the key within each.
 
     Parameters
     ----------
-    folder : Path
+    folder : Path or RemotePath
         Holds the shards, or holds folders of them (``img_emb/img_emb_0.npy``).
     key : str or None
         A kind (``img_emb``), a kind and a key within its files (``metadata:embedding``), or, where
@@ -68,7 +68,7 @@ def find_shards(folder: Path, key: str | None) -> tuple[list[Path], str | None]:
     return [shard.path for shard in shards], inner
 
 
-def _kinds(folder: Path) -> dict[str, list[Numbered]]:
+def _kinds(folder: AnyPath) -> dict[str, list[Numbered]]:
     """Return the shards of a folder and of the folders in it, by the name that chooses them."""
     files, folders = _listing(folder)
     kinds = _group(files)
@@ -85,14 +85,15 @@ def _kinds(folder: Path) -> dict[str, list[Numbered]]:
     return kinds
 
 
-def _listing(folder: Path) -> tuple[list[Path], list[Path]]:
+def _listing(folder: AnyPath) -> tuple[list[AnyPath], list[AnyPath]]:
     """Return the files and the folders in a folder, sorted, without hidden ones.
 
     What is named like a shard counts as a file, whatever it is: a link that leads nowhere or a folder
     is refused when it is opened, and not passed over.
     """
     try:
-        entries = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+        found: Iterable[AnyPath] = folder.iterdir()
+        entries = sorted((p for p in found if not p.name.startswith(".")), key=lambda p: p.name)
         files = [p for p in entries if p.is_file() or _numbered(p) is not None]
         return files, [p for p in entries if p.is_dir() and p not in files]
     except OSError as error:
@@ -102,12 +103,12 @@ def _listing(folder: Path) -> tuple[list[Path], list[Path]]:
         ) from None
 
 
-def _numbered(path: Path) -> Numbered | None:
+def _numbered(path: AnyPath) -> Numbered | None:
     """Return the shard of embeddings that a name says it is, or None."""
     return numbered(path) if path.suffix.lower() in FORMATS else None
 
 
-def numbered(path: Path) -> Numbered | None:
+def numbered(path: AnyPath) -> Numbered | None:
     """Return the shard that a name says it is, whatever its suffix, or None."""
     match = _NAME.fullmatch(path.stem)
     if match is None:
@@ -116,7 +117,7 @@ def numbered(path: Path) -> Numbered | None:
     return Numbered(path, match["kind"], int(match["number"]), total)
 
 
-def _group(files: Iterable[Path]) -> dict[str, list[Numbered]]:
+def _group(files: Iterable[AnyPath]) -> dict[str, list[Numbered]]:
     """Return numbered files by kind; a kind that comes in two formats carries its suffix."""
     by_format: dict[tuple[str, str], list[Numbered]] = {}
     for path in files:
@@ -131,7 +132,7 @@ def _group(files: Iterable[Path]) -> dict[str, list[Numbered]]:
 
 
 def _choose(
-    folder: Path, kinds: dict[str, list[Numbered]], key: str | None
+    folder: AnyPath, kinds: dict[str, list[Numbered]], key: str | None
 ) -> tuple[str, str | None]:
     """Return the kind that is meant and what is left of the key."""
     listed = ", ".join(f"`{shown(kind)}`" for kind in sorted(kinds)[:_LISTED])
@@ -154,7 +155,7 @@ def _choose(
     raise FormatError(f"`{shown(folder)}` has no shards `{shown(key)}`; it holds {listed}")
 
 
-def check_numbers(folder: Path, shards: list[Numbered]) -> None:
+def check_numbers(folder: AnyPath, shards: list[Numbered]) -> None:
     """Raise a FormatError for two files of one number, a hole, or a missing end."""
     for before, after in pairwise(shards):
         if before.number == after.number:
@@ -176,7 +177,7 @@ def check_numbers(folder: Path, shards: list[Numbered]) -> None:
         )
 
 
-def _nothing_found(folder: Path) -> str:
+def _nothing_found(folder: AnyPath) -> str:
     files, folders = _listing(folder)
     readable = [path for path in files if path.suffix.lower() in FORMATS]
     if readable:

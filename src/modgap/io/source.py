@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,12 @@ from modgap.io._shard import Shard
 from modgap.io.npy import open_npy
 from modgap.io.npz import open_npz
 from modgap.io.parquet import open_columns
+from modgap.io.remote import AnyPath, RemotePath, is_url
 from modgap.io.safetensors_file import open_safetensors
 from modgap.io.shards import FORMATS, find_shards
 from modgap.io.torch_file import open_torch
 
-_OPENERS: dict[str, Callable[[Path, str | None, Want], Shard]] = {
+_OPENERS: dict[str, Callable[[Any, str | None, Want], Shard]] = {
     "npy": open_npy,
     "npz": open_npz,
     "safetensors": open_safetensors,
@@ -29,6 +31,11 @@ _OPENERS: dict[str, Callable[[Path, str | None, Want], Shard]] = {
     "arrow": open_columns,
     "pt": open_torch,
 }
+#: Formats that are read where they lie, byte range by byte range.
+_REMOTE = ("npy", "safetensors", "parquet")
+#: Headers of remote files that are read at a time: each is a wait for an answer.
+_REQUESTS = 16
+_LOCAL = "file://"
 _TEXT = (".txt", ".csv", ".json")
 
 
@@ -38,7 +45,7 @@ class Source:
 
     Attributes
     ----------
-    path : Path
+    path : Path or RemotePath
         The file or folder.
     key : str or None
         What was chosen in it.
@@ -51,7 +58,7 @@ class Source:
         What `read` and `blocks` return; the common one where shards differ.
     """
 
-    path: Path
+    path: AnyPath
     key: str | None
     shards: tuple[Shard, ...]
     shape: tuple[int, ...]
@@ -125,11 +132,12 @@ class Source:
         }
 
 
-def parse_spec(spec: str | os.PathLike[str], key: str | None = None) -> tuple[Path, str | None]:
+def parse_spec(spec: str | os.PathLike[str], key: str | None = None) -> tuple[AnyPath, str | None]:
     """Return path and key of an input that is written PATH or PATH:KEY.
 
-    A path that exists as it stands is never split, nor is a Windows drive letter from its path. Of
-    several colons, the last one that leaves an existing path separates.
+    A path may be a URL for fsspec (``s3://...``). One that exists as it stands is never split, nor is a
+    Windows drive letter from its path. Of several colons, the last one that leaves an existing path
+    separates.
 
     Raises
     ------
@@ -144,6 +152,8 @@ def parse_spec(spec: str | os.PathLike[str], key: str | None = None) -> tuple[Pa
     >>> path.name, key
     ('embeddings.npz', 'images')
     """
+    if isinstance(spec, RemotePath):
+        return spec, key
     if not isinstance(spec, str | os.PathLike):
         raise ArgumentError(f"an input must be a path; got {type(spec).__name__}")
     text = os.fspath(spec)
@@ -151,6 +161,10 @@ def parse_spec(spec: str | os.PathLike[str], key: str | None = None) -> tuple[Pa
         raise ArgumentError(f"an input must be a path of text; got {type(text).__name__}")
     if not text:
         raise FormatError("an input must be PATH or PATH:KEY; got an empty one")
+    if text.startswith(_LOCAL) and "::" not in text:
+        text = text.removeprefix(_LOCAL)
+    if is_url(text) and not os.path.lexists(text):
+        return _parse_url(text, key)
     if key is not None or os.path.lexists(text):
         return Path(text), key
     cuts = [i for i, c in enumerate(text) if c == ":" and i > 0 and not _is_drive(text, i)]
@@ -166,6 +180,18 @@ def parse_spec(spec: str | os.PathLike[str], key: str | None = None) -> tuple[Pa
     return Path(text[:cut]), text[cut + 1 :]
 
 
+def _parse_url(text: str, key: str | None) -> tuple[RemotePath, str | None]:
+    """Return URL and key: what follows a single colon in the last part of the path is a key."""
+    start = text.rfind("/") + 1
+    start = max(start, text.rfind("::") + 2) if "::" in text else start
+    cut = text.find(":", start)
+    if key is not None or cut < 0:
+        return RemotePath(text), key
+    if cut == len(text) - 1:
+        raise FormatError(f"`{shown(text)}` ends in an empty key; write URL or URL:KEY")
+    return RemotePath(text[:cut]), text[cut + 1 :]
+
+
 def _is_drive(text: str, colon: int) -> bool:
     return colon == 1 and text[0].isalpha() and (os.name == "nt" or text[2:3] in ("\\", "/"))
 
@@ -176,8 +202,9 @@ def open_source(spec: str | os.PathLike[str], *, key: str | None = None) -> Sour
     Parameters
     ----------
     spec : str or path
-        A .npy, .npz, .safetensors, .parquet, .arrow (or .feather) or .pt file, or a folder of
-        numbered shards. After a colon: the array's name or column, or the kind of shards.
+        A .npy, .npz, .safetensors, .parquet, .arrow (or .feather) or .pt file, or a folder of numbered
+        shards; on this machine, or as a URL of fsspec (.npy, .safetensors, .parquet). After a colon: the
+        array's name or column, or the kind of shards.
     key : str, optional
         The same as after the colon; the path is then taken as it stands.
 
@@ -208,7 +235,7 @@ def open_wanted(spec: str | os.PathLike[str], key: str | None, want: Want) -> So
         shard = _open_file(path, key, want)
         return Source(path, shard.key, (shard,), shard.shape, shard.dtype)
     files, inner = find_shards(path, key)
-    shards = tuple(_open_file(file, inner, want) for file in files)
+    shards = tuple(_open_files(files, inner, want))
     shape = _common_shape(shards)
     return Source(path, key, shards, shape, _common_dtype(shards))
 
@@ -218,13 +245,26 @@ def read_array(spec: str | os.PathLike[str], *, key: str | None = None) -> np.nd
     return open_source(spec, key=key).read()
 
 
-def _open_file(path: Path, key: str | None, want: Want) -> Shard:
+def _open_files(files: list[AnyPath], key: str | None, want: Want) -> list[Shard]:
+    """Return the shards, their headers read; remote ones several at a time."""
+    if not isinstance(files[0], RemotePath):
+        return [_open_file(file, key, want) for file in files]
+    with ThreadPoolExecutor(_REQUESTS) as pool:
+        return list(pool.map(lambda file: _open_file(file, key, want), files))
+
+
+def _open_file(path: AnyPath, key: str | None, want: Want) -> Shard:
     kind = FORMATS.get(path.suffix.lower())
     check_file(path)
     if kind is None:
         raise FormatError(
             f"`{shown(path)}` has the unknown suffix `{shown(path.suffix)}`; modgap reads "
             f"{', '.join(FORMATS)} and folders of shards{looks_like(path)}"
+        )
+    if isinstance(path, RemotePath) and kind not in _REMOTE:
+        raise FormatError(
+            f"`{shown(path)}` is a {path.suffix} file, which is read from local disks only; copy it here, "
+            "or write .npy, .safetensors or .parquet"
         )
     shard = _OPENERS[kind](path, key, want)
     check_expansion(path, shard.rows * shard.width * shard.dtype.itemsize)

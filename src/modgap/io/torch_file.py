@@ -44,7 +44,7 @@ class TorchShard(Shard):
 
     def _stored(self) -> np.ndarray:
         """Return the tensor as an array; bfloat16 as 16-bit integers."""
-        tensors = _load(self.path)
+        tensors = _load(Path(self.path))
         with reading(self.path, "pt"):
             tensor = tensors if self.key is None else tensors[self.key]
             if tuple(tensor.shape) != self.shape:

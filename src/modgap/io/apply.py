@@ -158,6 +158,7 @@ def _run(
 ) -> Report:
     """Map what is not complete, put every file in its place when it is, and keep the record."""
     manifest.claim([job.name for job in jobs])
+    manifest.sweep()
     report = new_report()
     missing: list[tuple[Job, str]] = []
     for job in jobs:

@@ -51,7 +51,7 @@ def shards_of(path: Path, suffix: str, split: str | None = None) -> list[Path]:
     shards = sorted(kinds[chosen], key=lambda shard: shard.number)
     if len(shards) > 1 or shards[0].total is not None:
         check_numbers(path, shards)
-    return [shard.path for shard in shards]
+    return [Path(shard.path) for shard in shards]
 
 
 def _kinds(folder: Path, suffix: str) -> dict[str, list[Numbered]]:

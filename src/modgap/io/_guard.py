@@ -7,7 +7,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
 from modgap.errors import ArgumentError, FormatError, ModgapError
 
@@ -92,6 +92,14 @@ def reading(path: AnyPath, kind: str) -> Iterator[None]:
 
 def _denied(path: AnyPath) -> str:
     return f"`{shown(path)}` cannot be read: permission denied; change its mode or owner"
+
+
+@overload
+def file_status(path: Path) -> os.stat_result: ...
+
+
+@overload
+def file_status(path: AnyPath) -> os.stat_result | RemoteStatus: ...
 
 
 def file_status(path: AnyPath) -> os.stat_result | RemoteStatus:

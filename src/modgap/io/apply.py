@@ -228,8 +228,7 @@ def identity_of(shard: Shard) -> tuple[object, ...]:
     """Return what tells this input from another, without reading it."""
     if isinstance(shard.path, RemotePath):
         return (shard.path.url, shard.path.fingerprint(), shard.key, shard.shape, shard.dtype)
-    file_status(shard.path)  # says what is wrong with it
-    status = shard.path.stat()
+    status = file_status(shard.path)
     stamp = (shard.name, status.st_size, status.st_mtime_ns)
     return (*stamp, shard.key, shard.shape, shard.dtype)
 

@@ -306,6 +306,27 @@ def bits(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def signs(result: dict[str, Any]) -> str:
+    """Return what codes of signs find, by what becomes of lengths; then the same with the wrong queries."""
+    forms = ("none", "balanced", "with lengths as signs", "with lengths in floats")
+    head = ["`none`", "`balanced`", "with lengths as signs", "with a float a row"]
+    lines = [_line(["recall@10", "queries", *head]), _line(["---"] * (len(forms) + 2))]
+    for name, found in result["details"]["sets"].items():
+        for place, figures in enumerate(found.values()):
+            kind = "signs" if place == 0 else "numbers"
+            cells = [_share(figures[form]["recall"]) for form in forms]
+            cells[2] = f"**{cells[2]}**"
+            lines.append(_line([SETS.get(name, name) if place == 0 else "", kind, *cells]))
+    wrong = [_line(["fitted to the wrong queries", "shrinkage", *head])]
+    wrong.append(_line(["---"] * (len(forms) + 2)))
+    for name, found in result["details"]["wrong"].items():
+        for shrinkage, sides in found.items():
+            figures = sides["queries in numbers"]
+            chosen = "chosen" if shrinkage == "None" else shrinkage.replace("0.", ".")
+            wrong.append(_line([name, chosen, *(_share(figures[form]) for form in forms)]))
+    return "\n".join(lines) + "\n\n" + "\n".join(wrong)
+
+
 #: For each page, what stands between which markers: the part, and the subject that it is made from.
 PAGES: dict[str, dict[str, tuple[Callable[[dict[str, Any]], str], str]]] = {
     "docs/guide/indexing.md": {
@@ -317,6 +338,7 @@ PAGES: dict[str, dict[str, tuple[Callable[[dict[str, Any]], str], str]]] = {
     },
     "docs/guide/measuring.md": {"bits": (bits, "bits")},
     "docs/guide/mixed.md": {"mixed": (mixed, "mixed"), "scales": (scales, "mixed")},
+    "docs/guide/stores.md": {"signs": (signs, "signs")},
     "docs/theory_balanced.md": {"better_maps": (better_maps, "better_maps")},
     "README.md": {"front": (front, "codes")},
 }

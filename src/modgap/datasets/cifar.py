@@ -65,6 +65,11 @@ class Cifar:
     label : {"fine", "coarse"}
         Of CIFAR-100: its 100 classes, or the 20 that these belong to.
 
+    Attributes
+    ----------
+    classes : tuple of str
+        As the files name them, with blanks between words.
+
     Raises
     ------
     ArgumentError, DataError, FormatError
@@ -86,7 +91,8 @@ class Cifar:
         self._counts = [self._count(file) for file in self._files]
         folder = path if path.is_dir() else path.parent
         names = read_text(folder / layout.names[label]).splitlines()
-        self.classes: tuple[str, ...] | None = tuple(n.strip() for n in names if n.strip())
+        words = (name.strip().replace("_", " ") for name in names)
+        self.classes: tuple[str, ...] | None = tuple(word for word in words if word)
 
     def _count(self, path: Path) -> int:
         size = check_file(path)
@@ -138,8 +144,8 @@ class Cifar:
 
 def _files(kind: str, layout: _Layout, path: Path, split: str | None) -> list[Path]:
     every = [name for names in layout.splits.values() for name in names]
+    file_status(path)
     if not path.is_dir():
-        file_status(path)
         if path.name not in every:
             raise FormatError(
                 f"`{shown(path)}` is none of the files of {kind}: {', '.join(every)}; the Python version "

@@ -63,8 +63,8 @@ class ImageFolder:
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
+        file_status(self.folder)
         if not self.folder.is_dir():
-            file_status(self.folder)
             raise FormatError(f"`{shown(self.folder)}` is no folder; name the folder of pictures")
         self._names, self._captioned = Names(), array("b")
         skipped: Counter[str] = Counter()

@@ -12,7 +12,7 @@ from modgap.datasets._listed import Listed
 from modgap.datasets.collection import Collection
 from modgap.datasets.folder import ImageFolder, is_companion
 from modgap.errors import DataError, FormatError
-from modgap.io._guard import reading, shown
+from modgap.io._guard import file_status, reading, shown
 
 __all__ = ["open_imagenet"]
 
@@ -53,6 +53,7 @@ def open_imagenet(
         A file is missing or damaged, or says nothing of a synset or picture at hand.
     """
     root = Path(folder)
+    file_status(root)
     where = _beside(root, NAMES) if names is None else Path(names)
     known = None if where is None else _read_names(where)
     first = [entry.name for entry in listing(root) if is_folder(entry)] if root.is_dir() else []

@@ -1,6 +1,7 @@
 from .cache import embed_cached
 from .class_texts import embed_classes
 from .encoder import Card, Encoded, Encoder
+from .ensembles import encode_classes, encode_ensemble, ensemble
 from .job import Embedded, embed
 from .loading import load
 from .pictures import as_rgb
@@ -14,5 +15,8 @@ __all__ = [
     "embed",
     "embed_cached",
     "embed_classes",
+    "encode_classes",
+    "encode_ensemble",
+    "ensemble",
     "load",
 ]

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from modgap.encode.encoder import Encoder
-from modgap.errors import ArgumentError, FormatError
+from modgap.encode.ensembles import encode_classes
+from modgap.errors import FormatError
 from modgap.io._guard import shown
 from modgap.io.atomic import atomic_path
 from modgap.io.writers import write_array
@@ -40,11 +41,7 @@ def embed_classes(
     FormatError
         The folder cannot be written.
     """
-    if not classes:
-        raise ArgumentError("`classes` is empty; name at least one")
-    for template in templates:
-        if "{}" not in template:
-            raise ArgumentError(f"template {shown(template)!r} has no {{}} where the class goes")
+    rows = encode_classes(encoder, classes, templates)
     folder = Path(out)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -52,8 +49,6 @@ def embed_classes(
         raise FormatError(
             f"cannot make the folder `{shown(folder)}`: {error.strerror or error}"
         ) from None
-    texts = [template.replace("{}", name) for template in templates for name in classes]
-    rows = encoder.encode_texts(texts).reshape(len(templates), len(classes), encoder.dimension)
     write_array(folder / "texts.npy", rows)
     for name, words in (("classes", classes), ("templates", templates)):
         with atomic_path(folder / f"{name}.json") as temporary:

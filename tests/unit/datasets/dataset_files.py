@@ -70,7 +70,7 @@ def cifar10(root: Path) -> Path:
 
 
 def cifar100(root: Path) -> Path:
-    put(root / "fine_label_names.txt", "\n".join(f"fine {i}" for i in range(100)) + "\n\n")
+    put(root / "fine_label_names.txt", "\n".join(f"fine_{i}" for i in range(100)) + "\n\n")
     put(root / "coarse_label_names.txt", "\n".join(f"coarse {i}" for i in range(20)) + "\n\n")
     for name in ("train.bin", "test.bin"):
         put(root / name, b"".join(bytes([i, 97 + i]) + planes(i) for i in range(3)))

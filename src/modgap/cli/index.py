@@ -48,8 +48,8 @@ def study(
         typer.Option(
             "--maps",
             metavar="M,M,...",
-            help="Closers to store the gallery under, separated by commas.  [default: "
-            "none,recenter,balanced]",
+            help="Closers to store the gallery under, separated by commas; balanced+lengths stores lengths "
+            "as signs too, for codecs that keep signs alone.  [default: none,recenter,balanced]",
         ),
     ] = None,
     closure: Annotated[

@@ -17,12 +17,15 @@ from modgap.decisions.metric import COSINE, INNER_PRODUCT, Metric, as_metric
 from modgap.decisions.neighbors import nearest
 from modgap.errors import ArgumentError, ClosureError, ShapeError
 from modgap.index.records import DEPTHS
+from modgap.index.served import Served
 
-__all__ = ["Ground", "Maps", "closures", "make_ground"]
+__all__ = ["LENGTHS", "Ground", "Maps", "closures", "leaves_gallery", "make_ground", "mapped"]
 
 #: Closures by the names of their columns; None leaves both sides as they are.
-Maps = Mapping[str, Closure | None]
+Maps = Mapping[str, Closure | Served | None]
 
+#: After a closer's name: the lengths of its rows are stored too, as signs.
+LENGTHS = "+lengths"
 #: Maps that no query is looked at for.
 _UNFITTED = ("none", "recenter")
 _FEWEST = 4
@@ -94,7 +97,7 @@ def make_ground(
     queries: Any,
     gallery: Any,
     *,
-    maps: Sequence[str | Closure],
+    maps: Sequence[str | Closure | Served],
     fit_queries: Any,
     labels: Any,
     item_labels: Any,
@@ -154,7 +157,7 @@ def _bare(rows: Any, metric: Metric) -> np.ndarray:
 
 def _split(
     asked: np.ndarray,
-    maps: Sequence[str | Closure],
+    maps: Sequence[str | Closure | Served],
     fit_queries: Any,
     metric: Metric,
     rng: np.random.Generator,
@@ -169,7 +172,7 @@ def _split(
             zero_rows=not metric.needs_directions,
         )
         return every, _bare(known, metric)
-    if all(isinstance(one, Closure) or one.partition(":")[0] in _UNFITTED for one in maps):
+    if all(not isinstance(one, str) or one.partition(":")[0] in _UNFITTED for one in maps):
         return every, asked
     if len(asked) < _FEWEST:
         raise ShapeError(
@@ -202,7 +205,7 @@ def _held(rows: int, count: int, answers: np.ndarray, rng: np.random.Generator) 
     return np.sort(rng.permutation(free)[:count])
 
 
-def closures(ground: Ground, maps: Sequence[str | Closure]) -> Maps:
+def closures(ground: Ground, maps: Sequence[str | Closure | Served]) -> Maps:
     """Return the maps by name, those that are words fitted; equal names are told apart by a number.
 
     Raises
@@ -212,26 +215,37 @@ def closures(ground: Ground, maps: Sequence[str | Closure]) -> Maps:
     ClosureError
         A closure is compared by distance, or was fitted for another metric or width.
     """
-    found: dict[str, Closure | None] = {}
+    found: dict[str, Closure | Served | None] = {}
     stats: Statistics | None = None
     for one in maps:
-        if isinstance(one, Closure):
-            made: Closure | None = _usable(one, ground)
-            name = one.label
-        elif one == "none":
-            made, name = None, one
-        else:
-            _check_method(one)
+        made: Closure | Served | None = None
+        if isinstance(one, str) and one != "none":
+            word = one.removesuffix(LENGTHS)
+            _check_method(word)
             if stats is None:
                 stats = Statistics.of_rows(ground.fit, ground.gallery, ground.metric)
-            made = _usable(fit_statistics(one, stats), ground)
-            name = made.label
-        again = 2
-        while name in found:
-            name = f"{name.rpartition(' #')[0] or name} #{again}"
-            again += 1
-        found[name] = made
+            made = _usable(fit_statistics(word, stats), ground)
+            if word != one:
+                made = Served(made).with_lengths(ground.fit, ground.gallery)
+        elif not isinstance(one, str):
+            _usable(one.closure if isinstance(one, Served) else one, ground)
+            made = one
+        found[_name(made, found)] = made
     return found
+
+
+def _name(closure: Closure | Served | None, taken: Mapping[str, object]) -> str:
+    """Return what a map is called in tables."""
+    if closure is None:
+        label = "none"
+    elif isinstance(closure, Served):
+        label = closure.closure.label + (LENGTHS if closure.lengths is not None else "")
+    else:
+        label = closure.label
+    name, again = label, 2
+    while name in taken:
+        name, again = f"{label} #{again}", again + 1
+    return name
 
 
 def _check_method(word: str) -> None:
@@ -258,20 +272,24 @@ def _usable(closure: Closure, ground: Ground) -> Closure:
     return closure
 
 
-def leaves_gallery(closure: Closure | None, metric: Metric) -> bool:
+def leaves_gallery(closure: Closure | Served | None, metric: Metric) -> bool:
     """Whether a closure stores the bare rows: its index is that of no map at all."""
     if closure is None:
         return True
+    if isinstance(closure, Served):
+        return False
     side = closure.gallery
     moved = any(getattr(side, part) is not None for part in PARTS)
     scaled = side.normalize_input or side.normalize_output or closure.comparison == COSINE
     return not moved and (metric == COSINE or not scaled)
 
 
-def mapped(closure: Closure | None, rows: np.ndarray, side: str) -> np.ndarray:
+def mapped(closure: Closure | Served | None, rows: np.ndarray, side: str) -> np.ndarray:
     """Return rows of one side as they are compared by inner product, float32."""
     if closure is None or not len(rows):
         return rows
+    if isinstance(closure, Served):
+        return np.asarray(getattr(closure, side)(rows))
     moved = getattr(closure, side)(rows)
     if closure.comparison == COSINE:
         moved = normalize_rows(moved)

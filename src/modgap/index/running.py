@@ -30,6 +30,7 @@ from modgap.index.existing import map_for_existing
 from modgap.index.ground import Ground, Maps, closures, leaves_gallery, make_ground, mapped
 from modgap.index.judging import bare_scores, right_among, shares_by_depth
 from modgap.index.records import CodecRow, Effort, IndexStudy
+from modgap.index.served import Served
 
 __all__ = ["chosen_codecs", "study"]
 
@@ -53,7 +54,7 @@ def study(
     *,
     engines: Sequence[str] = (),
     codecs: Sequence[str] = (),
-    maps: Sequence[str | Closure] = MAPS,
+    maps: Sequence[str | Closure | Served] = MAPS,
     fit_queries: Float[Array, "f d"] | None = None,
     labels: Any = None,
     item_labels: Any = None,
@@ -80,8 +81,9 @@ def study(
         ENGINE:CODEC or presets: `faiss:OPQ64,IVF256,PQ64`, `qdrant-binary`, `faiss:trained.index` (a file,
         searched as it is, under maps that
         need no other rows in it).
-    maps : sequence of str or Closure
-        Closers by name, or fitted closures.
+    maps : sequence of str, Closure or Served
+        Closers by name, or fitted closures; after a name `+lengths` stores what `Served.with_lengths`
+        learns too: for codecs that keep signs alone.
     fit_queries : array (f, d), optional
         What maps are fitted to. By default one half of the queries at random; the other half judges.
     labels : array (m,) of int, optional
@@ -236,6 +238,7 @@ def _for_file(found: Maps, ground: Ground) -> tuple[np.ndarray, list[_Asked]]:
     for name, closure in found.items():
         if closure is None:
             asked.append(_Asked(name, ground.queries, ground.own))
+        if not isinstance(closure, Closure):
             continue
         with contextlib.suppress(ClosureError):
             move = map_for_existing(closure)

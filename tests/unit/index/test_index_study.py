@@ -221,6 +221,17 @@ class TestWhatIsBuilt:
             loop.built[0][1], closure.apply_gallery(images), rtol=0, atol=1e-5
         )
 
+    def test_lengths_among_the_signs_are_stored_and_found(self, texts, images):
+        """The sample loses in signs what it had in a common sign; lengths give it back, and more."""
+        pytest.importorskip("faiss")
+        words = ("none", "balanced", "balanced+lengths")
+        found = index.study(texts, images, codecs=["faiss-1bit"], maps=words, reference=0)
+        none, balanced, lengths = (found["faiss:1bit", word] for word in words)
+        assert (none.bytes_per_vector, lengths.bytes_per_vector) == (16, 20)
+        assert balanced.recall["10"] < none.recall["10"] < lengths.recall["10"]
+        assert found.text[0].startswith("Your faiss:1bit index finds")
+        assert "`balanced+lengths` 5" in found.text[0]
+
     @pytest.mark.parametrize(
         ("codec", "says"),
         [("broken", "no such luck"), ("odd", "RuntimeError: native fault"),

@@ -25,6 +25,9 @@ COMMANDS = (
     "simulate",
     "figures",
     "index study",
+    "stats write",
+    "stats show",
+    "stats merge",
     "doctor",
 )
 INTRODUCTION = """# Command line

@@ -76,6 +76,8 @@ def stock() -> dict[str, bytes]:
         for i in range(3):
             save(folder / f"emb_{i}.npy", held["q"][4 * i : 4 * i + 4])
         closers.fit("affine", held["q"], held["g"]).save(folder / "c.safetensors")
+        published = closers.ModelStatistics.of_rows(held["q"], held["g"], model="m")
+        published.save(folder / "st.safetensors")
         names = [f"class {i}" for i in range(N)]
         (folder / "classes.json").write_text(json.dumps(names))
         (folder / "labels.txt").write_text("\n".join(names * (M // N)) + "\n")

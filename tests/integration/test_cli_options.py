@@ -176,10 +176,11 @@ def test_what_makes_a_collection_of_a_gallery_counts(run):
 def test_no_option_is_left_out_here():
     """A new option of these commands fails this test until it stands in one of those above.
 
-    Engines, whose results must not differ, are looked at in tests/unit/engines.
+    Engines, whose results must not differ, are looked at in tests/unit/engines, published statistics in
+    test_cli_stats.py.
     """
     known = {
-        "close": "queries gallery out method metric alpha n_components side reduce scale template "
+        "close": "queries gallery stats out method metric alpha n_components side reduce scale template "
         "pool companions modalities shrinkage rotation engine workers scheduler json",
         "apply": "closure out queries gallery modality dtype hashes engine workers scheduler json",
         "measure": "a b paired raw template temperature sample seed json csv",

@@ -22,6 +22,7 @@ from modgap.cli import (
     measure,
     report,
     simulate,
+    stats,
 )
 from modgap.cli._console import QUIET
 from modgap.cli._inputs import check_apart
@@ -38,7 +39,7 @@ class _Command(TyperCommand):
 
 _COMMANDS = (report, measure, close, apply, export, evaluate, advise, simulate, figures, doctor)
 #: Modules of several commands, which `COMMANDS` names.
-_GROUPS = (index,)
+_GROUPS = (index, stats)
 
 
 def _show_version(wanted: bool) -> None:

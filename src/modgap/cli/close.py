@@ -13,10 +13,8 @@ from modgap.cli._inputs import (
     METHOD_NAMES,
     ComponentsOption,
     EngineOption,
-    Gallery,
     JsonOption,
     MetricOption,
-    Queries,
     SchedulerOption,
     TemplateOption,
     WorkersOption,
@@ -40,11 +38,31 @@ class Inputs:
 
 
 def close(
-    queries: Queries,
-    gallery: Gallery,
     out: Annotated[
         str, typer.Option("--out", metavar="FILE", help="The closure to write, .safetensors.")
     ],
+    queries: Annotated[
+        str | None,
+        typer.Option("--queries", metavar=INPUT, help="What searches: embeddings (m, d)."),
+    ] = None,
+    gallery: Annotated[
+        str | None,
+        typer.Option(
+            "--gallery",
+            metavar=INPUT,
+            help="What is searched: embeddings (n, d), or (t, n, d) with one gallery per caption "
+            "template.",
+        ),
+    ] = None,
+    stats: Annotated[
+        str | None,
+        typer.Option(
+            "--stats",
+            metavar="FILE",
+            help="Published statistics of the model (modgap stats), in the place of the side that is not "
+            "given, or of both.",
+        ),
+    ] = None,
     method: Annotated[
         str,
         typer.Option(
@@ -141,7 +159,9 @@ def close(
     realign and procrustes need all rows at once (procrustes: row i of both belong together). A closure
     of a mixed collection has a map for each modality; calibrate and calibrate:means read it block by
     block. With --workers shards are read by several processes. A long reading that was stopped, however
-    hard, is taken up by the same command; what it has is kept beside FILE until FILE is there.
+    hard, is taken up by the same command; what it has is kept beside FILE until FILE is there. Published
+    statistics of the model (--stats) serve in the place of one side's rows, or of both, but for realign
+    and procrustes.
 
     Examples
     --------
@@ -152,12 +172,14 @@ def close(
                    --method calibrate --out closure.safetensors
       modgap close --queries txt_emb --gallery img_emb --method balanced --workers 8 \
                    --out closure.safetensors
+      modgap close --stats clip-stats.safetensors --gallery img_emb --method balanced \
+                   --out closure.safetensors
     """
-    from modgap.cli._console import print_json
     from modgap.cli._engine import EngineChoice
     from modgap.cli._inputs import check_out, parse_components
     from modgap.decisions.metric import as_metric
     from modgap.engines import Checkpoint
+    from modgap.errors import ArgumentError
 
     metric = as_metric(metric)
     target = check_out(out, suffixes=(".safetensors",))
@@ -173,6 +195,22 @@ def close(
         "rotation": _seed(rotation),
     }
     choice = EngineChoice(engine, workers, scheduler)
+    if stats is not None:
+        from modgap.cli._published import close_published
+
+        _refuse_beside_stats(
+            companions=companions, modalities=modalities, template=template, pool=pool
+        )
+        sides = {"queries": queries, "gallery": gallery}
+        closure = close_published(method, stats, sides, options, choice, shown=not json)
+        closure.save(target)
+        _say(closure, str(target), queries or "QUERIES", gallery or "GALLERY", json=json)
+        return
+    if queries is None or gallery is None:
+        absent = "queries" if queries is None else "gallery"
+        raise ArgumentError(
+            f"give `--{absent}`, or `--stats` with the published statistics of the model in its place"
+        )
     if companions is not None or modalities is not None:
         from modgap.cli._mixed import MixedInputs, close_mixed
 
@@ -186,10 +224,16 @@ def close(
     closure = _fit(method, inputs, options, choice, checkpoint, shown=not json)
     closure.save(target)
     checkpoint.remove()
-    if json:
-        print_json({"out": str(target), **_describe(closure)})
-    else:
-        _print(closure, str(target), queries, gallery)
+    _say(closure, str(target), queries, gallery, json=json)
+
+
+def _refuse_beside_stats(**words: Any) -> None:
+    """Raise an ArgumentError for options that say how rows are read where statistics stand for them."""
+    from modgap.errors import ArgumentError
+
+    for name, value in words.items():
+        if value not in (None, False):
+            raise ArgumentError(f"`--{name}` has no meaning with `--stats`; leave one of them out")
 
 
 def _seed(word: str | None) -> int | str | None:
@@ -321,9 +365,15 @@ def _fit_rows(
     return closers.fit(method, left.read(), chosen, **options)
 
 
-def _describe(closure: Closure) -> dict[str, Any]:
+def _say(closure: Closure, out: str, queries: str, gallery: str, *, json: bool) -> None:
+    from modgap.cli._console import print_json
+
+    if not json:
+        _print(closure, out, queries, gallery)
+        return
     names = ("method", "metric", "comparison", "exact", "alpha", "n_components", "rank")
-    return {**{name: getattr(closure, name) for name in names}, "info": dict(closure.info)}
+    document = {name: getattr(closure, name) for name in names}
+    print_json({"out": out, **document, "info": dict(closure.info)})
 
 
 def _print(closure: Closure, out: str, queries: str, gallery: str) -> None:
@@ -347,14 +397,10 @@ def _print(closure: Closure, out: str, queries: str, gallery: str) -> None:
     )
     columns = [("closure", "name"), ("", "number"), ("", "text")]
     print_table(columns, rows, title=f"{closure.method}, {closure.metric}; {exact}")
-    say(f"Wrote {out}. Map both sides with it, and compare them by {_comparison(closure)}:")
+    say(f"Wrote {out}. Map both sides with it, and compare them by {closure.comparison.words}:")
     for side, spec, kept in (
         ("queries", queries, closure.queries.is_identity),
         ("gallery", gallery, closure.gallery.is_identity),
     ):
         words = ["modgap", "apply", out, f"--{side}", spec, "--out", f"closed-{side}"]
         say_command(f"# the {side} stay as they are" if kept else shlex.join(words))
-
-
-def _comparison(closure: Closure) -> str:
-    return closure.comparison.words

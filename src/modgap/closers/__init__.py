@@ -26,6 +26,7 @@ from modgap.closers.closure import Closure
 from modgap.closers.lift import lift_gallery, lift_queries
 from modgap.closers.maps import AffineMap
 from modgap.closers.mixed import MixedClosure
+from modgap.closers.model_statistics import ModelStatistics
 from modgap.closers.registry import METHODS, Method
 from modgap.closers.statistics import Statistics
 from modgap.closers.summary import remembering
@@ -39,6 +40,7 @@ __all__ = [
     "Closure",
     "Method",
     "MixedClosure",
+    "ModelStatistics",
     "Statistics",
     "balance",
     "calibrate",

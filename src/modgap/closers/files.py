@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import json
-import math
-import operator
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from modgap.closers._fields import (
+    distance,
+    factor,
+    field,
+    flag,
+    mapping,
+    number,
+    or_none,
+    text,
+    whole,
+)
 from modgap.closers.maps import PARTS, AffineMap
 from modgap.decisions.metric import as_metric
 from modgap.errors import FormatError
@@ -29,75 +38,19 @@ _SIDES = ("queries", "gallery")
 _FLAGS = ("residual", "normalize_input", "normalize_output")
 
 
-def _whole(value: Any) -> int:
-    if isinstance(value, bool):
-        raise TypeError("must be a whole number, no truth value")
-    found = operator.index(value)
-    if not 0 <= found < 2**53:
-        raise ValueError(f"must lie in [0, 2**53), got {found:.3g}")
-    return found
-
-
-def _number(value: Any) -> float:
-    plain = isinstance(value, int | float) and not isinstance(value, bool)
-    try:
-        found = float(value) if plain else math.nan
-    except OverflowError:
-        found = math.inf
-    if not math.isfinite(found):
-        raise ValueError(f"must be a finite number, got {value!r:.40}")
-    return found
-
-
-def _flag(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise TypeError(f"must be true or false, got {value!r:.40}")
-    return value
-
-
-def _distance(value: Any) -> float:
-    found = _number(value)
-    if found < 0:
-        raise ValueError(f"must not be below 0, got {found:g}")
-    return found
-
-
-def _factor(value: Any) -> float:
-    found = _number(value)
-    if found <= 0:
-        raise ValueError(f"must be above 0, got {found:g}")
-    return found
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"must be text, got {value!r:.40}")
-    return value
-
-
-def _mapping(value: Any) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise TypeError(f"must be an object, got {value!r:.40}")
-    return value
-
-
-def _or_none(read: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    return lambda value: None if value is None else read(value)
-
-
 #: Attributes of a `Closure` that stand in the header under their own names, and how each is read:
 #: a function that returns the value, or raises a TypeError or ValueError that says what it must be.
 FIELDS: dict[str, Callable[[Any], Any]] = {
-    "method": _text,
+    "method": text,
     "metric": as_metric,
     "comparison": as_metric,
-    "bound": _or_none(_distance),
-    "resolution": _distance,
-    "gain": _factor,
-    "alpha": _or_none(_number),
-    "n_components": _or_none(_whole),
-    "rank": _or_none(_whole),
-    "info": _mapping,
+    "bound": or_none(distance),
+    "resolution": distance,
+    "gain": factor,
+    "alpha": or_none(number),
+    "n_components": or_none(whole),
+    "rank": or_none(whole),
+    "info": mapping,
 }
 
 
@@ -163,7 +116,7 @@ def read_closure(path: str | Path) -> Closure:
     source = Path(path)
     header, tensors = _read_file(source)
     try:
-        fields = {name: _field(header, name, read) for name, read in FIELDS.items()}
+        fields = {name: field(header, name, read) for name, read in FIELDS.items()}
         if "modalities" in header:
             return _read_mixed(header, tensors, fields)
         if "fit" in header:  # files of earlier versions have none
@@ -189,15 +142,15 @@ def _read_mixed(
     """Return a closure with one map for each modality of its gallery."""
     from modgap.closers.mixed import MixedClosure, several_maps
 
-    names = _field(header, "modalities", _names)
+    names = field(header, "modalities", _names)
     queries = _read_map(header, tensors, "queries")
     maps = {name: _read_map(header, tensors, f"gallery {i}") for i, name in enumerate(names)}
     for name, each in maps.items():
         if (each.width, each.output_width) != (queries.width, queries.output_width):
             raise ValueError(f"its maps of queries and of {name} lead from or to other dimensions")
     scales = {
-        name: _field(_field(header, "scales", _mapping), name, _factor)
-        for name in _field(header, "scales", _mapping)
+        name: field(field(header, "scales", mapping), name, factor)
+        for name in field(header, "scales", mapping)
     }
     return MixedClosure(
         queries=queries, gallery=several_maps(maps), galleries=maps, scales=scales, **fields
@@ -220,8 +173,8 @@ def _read_summary(header: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) 
     """Return what a closure remembers of its rows, its parts checked against each other."""
     from modgap.closers.summary import FitSummary, SideSummary
 
-    stated = _field(header, "fit", _mapping)
-    width = _field(_field(header, "queries", _mapping), "width", _whole)
+    stated = field(header, "fit", mapping)
+    width = field(field(header, "queries", mapping), "width", whole)
     axes = tensors["fit.axes"]
     k = axes.shape[-1] if axes.ndim else 0
     shapes: dict[str, tuple[int, ...]] = {"fit.axes": (width, k)}
@@ -235,20 +188,20 @@ def _read_summary(header: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) 
             raise ValueError(f"{name} holds NaN or infinity")
     sides = {
         side: SideSummary(
-            _field(_field(stated, side, _mapping), "count", _whole),
+            field(field(stated, side, mapping), "count", whole),
             tensors[f"fit.{side}.mean"],
             tensors[f"fit.{side}.within"],
-            _field(_field(stated, side, _mapping), "variance", _distance),
+            field(field(stated, side, mapping), "variance", distance),
         )
         for side in _SIDES
     }
-    return FitSummary(axes, **sides, bits=_field(stated, "bits", _or_none(_number)))
+    return FitSummary(axes, **sides, bits=field(stated, "bits", or_none(number)))
 
 
 def _names(value: Any) -> list[str]:
     if not isinstance(value, list) or len(value) < 2 or len({*map(str, value)}) < len(value):
         raise ValueError(f"must list two different names or more, got {value!r:.40}")
-    return [_text(name) for name in value]
+    return [text(name) for name in value]
 
 
 def _read_file(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -267,8 +220,8 @@ def _read_file(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
             )
         tensors = {key: handle.get_tensor(key) for key in handle.keys()}  # noqa: SIM118
     try:
-        header = _mapping(json.loads(metadata["modgap"]))
-        version = _whole(header["format_version"])
+        header = mapping(json.loads(metadata["modgap"]))
+        version = whole(header["format_version"])
     except (KeyError, TypeError, ValueError, RecursionError):
         raise FormatError(f"`{shown(path)}` has a damaged closure header; fit it again") from None
     if version < FORMAT_VERSION:
@@ -284,18 +237,11 @@ def _read_file(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     return header, tensors
 
 
-def _field(header: Mapping[str, Any], name: str, read: Callable[[Any], Any]) -> Any:
-    try:
-        return read(header[name])
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"`{name}` {error}") from None
-
-
 def _read_map(header: Mapping[str, Any], tensors: Mapping[str, np.ndarray], side: str) -> AffineMap:
     """Return one side's map, its parts checked against each other."""
-    stated = _field(header, side, _mapping)
-    width = _field(stated, "width", _whole)
-    flags = {name: _field(stated, name, _flag) for name in _FLAGS}
+    stated = field(header, side, mapping)
+    width = field(stated, "width", whole)
+    flags = {name: field(stated, name, flag) for name in _FLAGS}
     parts: dict[str, Any] = {part: tensors.get(f"{side}.{part}") for part in PARTS}
     left, right = parts["left"], parts["right"]
     inner = left.shape[-1] if left is not None and left.ndim else width

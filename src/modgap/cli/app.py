@@ -14,6 +14,7 @@ from modgap.cli import (
     advise,
     apply,
     close,
+    compare,
     doctor,
     evaluate,
     export,
@@ -37,7 +38,19 @@ class _Command(TyperCommand):
         return super().invoke(ctx)
 
 
-_COMMANDS = (report, measure, close, apply, export, evaluate, advise, simulate, figures, doctor)
+_COMMANDS = (
+    report,
+    measure,
+    close,
+    apply,
+    export,
+    evaluate,
+    advise,
+    compare,
+    simulate,
+    figures,
+    doctor,
+)
 #: Modules of several commands, which `COMMANDS` names.
 _GROUPS = (index, stats)
 

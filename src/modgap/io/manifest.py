@@ -120,7 +120,7 @@ class Manifest:
         self.save()
 
     def sweep(self) -> None:
-        """Remove what killed runs left of the claimed files and the record; no other end leaves anything."""
+        """Remove what killed runs left of the claimed files and the record; no other end leaves any."""
         names = {*self.files, MANIFEST}
         for path in list(self.folder.iterdir()):
             stale = _STALE.fullmatch(path.name)

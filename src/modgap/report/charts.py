@@ -15,6 +15,8 @@ __all__ = [
     "fresh_ids",
     "moves_chart",
     "noise_chart",
+    "survival_chart",
+    "survival_words",
     "sweep_chart",
     "template_chart",
 ]
@@ -182,6 +184,61 @@ def sweep_chart(sweep: dict[str, Any]) -> str:
     )  # fmt: skip
     layers = [drawn.mark_line(strokeWidth=2), drawn.mark_point(filled=True, size=55)]
     return _svg(alt.layer(*layers).properties(width=_WIDTH, height=220))
+
+
+def survival_chart(rows: list[dict[str, Any]], noise: str) -> str | None:
+    """Return what survives one noise in several studies, before and after closing, as pairs of points."""
+    own = [row for row in rows if noise in row["noises"]]
+    kinds = {"before": "as it is", "after": "closed"}
+    several = len({row["problem"] for row in own}) > 1
+    points = [
+        {
+            "noise": f"{row['name']}, {row['problem']}" if several else row["name"],
+            "value": row["noises"][noise][key],
+            "kind": kind,
+        }
+        for row in own
+        for key, kind in kinds.items()
+        if row["noises"][noise][key] is not None
+    ]
+    if not points:
+        return None
+    alt = theme.altair()
+    names = list(dict.fromkeys(point["noise"] for point in points))
+    placed = {"title": "share of answers that survive", "scale": _domain(_survivals(rows))}
+    base = alt.Chart(theme.table(points), title=said(noise)).encode(
+        x=alt.X("value:Q", axis=alt.Axis(tickCount=5), **placed),
+        y=alt.Y("noise:N", title=None, sort=names, axis=None),
+    )
+    span = base.mark_rule(strokeWidth=1.5, color=theme.MUTED, opacity=0.6).encode(
+        x=alt.X("min(value):Q", **placed), x2="max(value):Q"
+    )
+    keyed = theme.keyed("kind", list(kinds.values()), colors=[theme.MUTED, theme.GALLERY])
+    marks = base.mark_point(filled=True, size=90, opacity=1).encode(**keyed)
+    return _svg(alt.layer(span, marks, _names(names)).properties(width=_WIDTH, height=alt.Step(44)))
+
+
+def _survivals(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return every share of every noise: panels of one page have one scale."""
+    return [
+        {"value": cell[key]}
+        for row in rows
+        for cell in row["noises"].values()
+        for key in ("before", "after")
+        if cell[key] is not None
+    ]
+
+
+def survival_words(rows: list[dict[str, Any]], noise: str) -> str:
+    """Return in words how many problems survive a noise better closed, and how many worse."""
+    pairs = [
+        (row["noises"][noise]["before"], row["noises"][noise]["after"])
+        for row in rows
+        if noise in row["noises"]
+    ]
+    pairs = [(a, b) for a, b in pairs if a is not None and b is not None]
+    better, worse = sum(b > a for a, b in pairs), sum(b < a for a, b in pairs)
+    return f"closed, {better} of {len(pairs)} survive it better, {worse} worse."
 
 
 def template_chart(templates: dict[str, Any], label: str) -> str:

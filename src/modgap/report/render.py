@@ -12,7 +12,7 @@ from modgap.io.atomic import atomic_path
 from modgap.report import charts
 from modgap.report.words import said, share
 
-__all__ = ["figure_text", "page_style", "write_report"]
+__all__ = ["figure_text", "page_style", "write_comparison", "write_report"]
 
 _TEMPLATE = "report.html.j2"
 _KINDS = {
@@ -51,7 +51,25 @@ def write_report(summary: Mapping[str, Any], path: str | Path) -> Path:
     return target
 
 
-def _page(summary: Mapping[str, Any]) -> str:
+def write_comparison(found: Mapping[str, Any], path: str | Path) -> Path:
+    """Write what `compare` found as one HTML file, and return its path; as `write_report` otherwise."""
+    target = Path(path)
+    panels = [
+        {"noise": noise, "svg": chart, "words": charts.survival_words(found["rows"], noise)}
+        for noise in found["noises"]
+        if (chart := charts.survival_chart(found["rows"], noise)) is not None
+    ]
+    page = _rendered(
+        "comparison.html.j2",
+        {**found, "panels": panels, "studies": len({row["name"] for row in found["rows"]})},
+    )
+    with atomic_path(target) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+    return target
+
+
+def _rendered(name: str, values: Mapping[str, Any]) -> str:
+    """Return a template of ours filled in; every value is escaped."""
     jinja2 = require("jinja2", "report")
     for module in ("altair", "vl_convert"):
         require(module, "report")
@@ -59,10 +77,15 @@ def _page(summary: Mapping[str, Any]) -> str:
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
     environment.filters.update(figure=figure_text, said=said, share=share)
-    source = (files("modgap.report") / "templates" / _TEMPLATE).read_text(encoding="utf-8")
-    template = environment.from_string(source)
+    folder = files("modgap.report") / "templates"
+    template = environment.from_string((folder / name).read_text(encoding="utf-8"))
+    page: str = template.render(style=jinja2.utils.markupsafe.Markup(page_style()), **values)
+    return page
+
+
+def _page(summary: Mapping[str, Any]) -> str:
     templates, closer = summary["templates"], summary["closer"]
-    page: str = template.render(
+    values = dict(
         **{"inputs": [], "words": None, **summary},
         kind=_KINDS.get(summary["task"]["kind"], summary["task"]["kind"]),
         metric=_METRICS.get(summary["task"]["metric"], summary["task"]["metric"]),
@@ -70,13 +93,13 @@ def _page(summary: Mapping[str, Any]) -> str:
         views=[_view(problem, closer) for problem in summary["problems"]],
         template_chart=templates and charts.template_chart(templates, closer["label"]),
     )
-    return page
+    return _rendered(_TEMPLATE, values)
 
 
 def page_style() -> str:
     """Return the style element of the report's page, for other pages of the same look."""
-    source = (files("modgap.report") / "templates" / _TEMPLATE).read_text(encoding="utf-8")
-    return source[source.index("<style>") : source.index("</style>") + len("</style>")]
+    style = (files("modgap.report") / "templates" / "page.css").read_text(encoding="utf-8")
+    return f"<style>\n{style}</style>"
 
 
 def _closed(closer: Mapping[str, Any]) -> str:

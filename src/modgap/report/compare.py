@@ -174,7 +174,7 @@ def _of_evaluation(study: Mapping[str, Any], name: str) -> dict[str, Any]:
     rows = [row for row in study["closers"] if row["problem"] == name]
     exact = [row for row in rows if row["exact"]] or rows
     best = max(exact, key=_survival)
-    gap = next((gap for gap in study["gaps"] if gap["problem"] == name), {})
+    gap: Mapping[str, Any] = next((gap for gap in study["gaps"] if gap["problem"] == name), {})
     return {
         "problem": name,
         "rank": gap.get("rank"),

@@ -37,7 +37,7 @@ OwnersOption = Annotated[
         "--owners",
         metavar=INPUT,
         help="Several captions an image: for each caption the row of its image. One integer per "
-        "gallery row, or else one per query.",
+        "gallery row, or else one per query. With --answers: for each candidate the row of its query.",
     ),
 ]
 AnswersOption = Annotated[
@@ -46,7 +46,8 @@ AnswersOption = Annotated[
         "--answers",
         metavar=INPUT,
         help="Multiple choice: the gallery has shape (m, c, d), and this is the position of the "
-        "right candidate of each query.",
+        "right candidate of each query. With --owners the candidates lie in a gallery (n, d), as "
+        "many of each query as there are.",
     ),
 ]
 CompanionsOption = Annotated[
@@ -113,7 +114,8 @@ class TaskInputs:
     """What stands beside queries and gallery; each field is an option of the same name.
 
     Labels or nothing: zero-shot classification. `paired` or `owners`: retrieval in both directions.
-    `answers`: multiple choice. `modalities` or `companions`: retrieval from a mixed collection.
+    `answers`: multiple choice, with `owners` of different numbers of candidates. `modalities` or
+    `companions`: retrieval from a mixed collection.
     """
 
     labels: LabelsOption = None
@@ -138,7 +140,7 @@ class TaskInputs:
     @property
     def both_ways(self) -> bool:
         """Whether each side searches the other."""
-        return self.paired or self.owners is not None
+        return self.paired or (self.owners is not None and self.answers is None)
 
     def class_names(self) -> list[str] | None:
         """Return the names of the gallery's rows, in order."""
@@ -174,7 +176,7 @@ class TaskInputs:
         """
         from modgap.decisions.metric import as_metric
         from modgap.evaluation import tasks
-        from modgap.io import read_array, read_labels, read_strings
+        from modgap.io import read_array, read_strings
         from modgap.io._guard import shown
 
         metric = as_metric(self.metric)
@@ -183,8 +185,7 @@ class TaskInputs:
         left = read_array(queries)
         right = read_gallery(gallery, self.template, keep=self.answers is None)
         if self.answers is not None:
-            answers = read_labels(self.answers).labels
-            return tasks.MultipleChoice(left, right, answers, metric=metric)
+            return self._choice(left, right, metric)
         if self.both_ways or self.mixed:
             return self._retrieval(left, one_gallery(right, gallery, self.template), metric)
         templates = None
@@ -194,6 +195,18 @@ class TaskInputs:
         labels = None if self.labels is None else _label_rows(self.labels, names)
         return tasks.ZeroShot(
             left, right, labels, metric=metric, template=self.template, templates=templates
+        )
+
+    def _choice(self, left: np.ndarray, right: np.ndarray, metric: str) -> Task:
+        from modgap.evaluation import tasks
+        from modgap.io import read_labels
+
+        answers = read_labels(str(self.answers)).labels
+        if self.owners is None:
+            return tasks.MultipleChoice(left, right, answers, metric=metric)
+        owners = read_labels(self.owners).labels
+        return tasks.MultipleChoice(
+            left, _by_query(right, owners, len(left)), answers, metric=metric
         )
 
     def _retrieval(self, left: np.ndarray, right: np.ndarray, metric: str) -> Task:
@@ -258,6 +271,8 @@ class TaskInputs:
 
         kinds = ("labels", "paired", "owners", "answers", "companions", "modalities")
         chosen = [f"--{name}" for name in kinds if getattr(self, name) not in (None, False)]
+        if self.answers is not None:  # the owners say whose the candidates are
+            chosen = [name for name in chosen if name != "--owners"]
         if self.mixed and self.item_labels is not None:
             chosen = [name for name in chosen if name != "--labels"]
         if len(chosen) > 1:
@@ -383,6 +398,25 @@ def _numbered(queries: str, items: str) -> tuple[np.ndarray, np.ndarray]:
     asked, given = read_names(queries), read_names(items)
     numbers = np.unique([*asked, *given], return_inverse=True)[1]
     return numbers[: len(asked)], numbers[len(asked) :]
+
+
+def _by_query(gallery: np.ndarray, owners: np.ndarray, queries: int) -> list[np.ndarray]:
+    """Return the candidates of each query, in the order of the gallery."""
+    import numpy as np
+
+    from modgap._core.checks import check_array, check_indices
+    from modgap.errors import ShapeError
+
+    check_array(gallery, "gallery", ndim=2)
+    owners = check_indices(owners, "--owners", rows=len(gallery), below=queries, rows_of="gallery")
+    counts = np.bincount(owners, minlength=queries)
+    if not counts.all():
+        raise ShapeError(
+            f"`--owners` names no candidate of query {int(counts.argmin())} (of "
+            f"{int((counts == 0).sum())} such queries); each needs at least one"
+        )
+    order = np.argsort(owners, kind="stable")
+    return np.split(gallery[order], np.cumsum(counts)[:-1])
 
 
 def _label_rows(spec: str, classes: list[str] | None) -> np.ndarray:

@@ -78,7 +78,7 @@ def rest_of_command(task: Task, inputs: TaskInputs, method: str) -> str:
     if inputs.mixed:
         return " " + inputs.words_of("companions", "modalities")
     if task.problems[0].gallery.ndim == 3:
-        return " --pool"
+        return " --pool" if inputs.owners is None else ""
     if inputs.template is None and (inputs.both_ways or len(task.problems) == 1):
         return ""
     return f" --template {inputs.template or 0}"

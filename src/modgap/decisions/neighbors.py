@@ -16,6 +16,7 @@ from modgap._core.arrays import (
     Array,
     Float,
     as_float64,
+    asarray_like,
     block_slices,
     cache_elements,
     device,
@@ -34,6 +35,7 @@ from modgap._core.checks import (
     check_count,
     check_same_width,
 )
+from modgap.decisions.choices import check_present
 from modgap.decisions.metric import INNER_PRODUCT, Metric, as_metric
 from modgap.decisions.top_k import top_k
 from modgap.errors import ShapeError
@@ -106,8 +108,19 @@ def nearest_candidates(
     *,
     k: int = 1,
     metric: str = "cosine",
+    present: np.ndarray | None = None,
 ) -> Neighbors:
     """Return the k nearest of each query's own candidates. Cost: m c d.
+
+    Parameters
+    ----------
+    queries : array (m, d), floating
+    candidates : array (m, c, d), floating
+    k : int
+        1 <= k <= c.
+    metric : {"cosine", "ip", "euclidean"}
+    present : ndarray (m, c) of bool, optional
+        Which candidates are there; the others come last, with the worst score there is.
 
     Raises
     ------
@@ -119,10 +132,15 @@ def nearest_candidates(
         queries, candidates, zero_rows=not metric.needs_directions
     )
     check_count(k, "k", high=candidates.shape[1])
+    there = check_present(present, candidates.shape)
     xp = namespace(queries)
+    worst = -xp.inf if metric.largest_first else xp.inf
     found = []
     for rows in block_slices(queries.shape[0], candidates.shape[1] * candidates.shape[2]):
         block = metric.pair_scores(queries[rows, :], candidates[rows, :, :])
+        if there is not None:
+            own = asarray_like(there[rows], block)
+            block = xp.where(own, block, xp.full_like(block, worst))
         order = xp.argsort(block, axis=1, descending=metric.largest_first, stable=True)[:, :k]
         found.append((order, xp.take_along_axis(block, order, axis=1)))
     return Neighbors(*(xp.concat(part, axis=0) for part in zip(*found, strict=True)))

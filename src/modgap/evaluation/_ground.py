@@ -83,6 +83,9 @@ class Ground:
             return np.full(self.leaders.shape[0], np.inf)
         scores = item_scores(self.system, self.metric, self.leaders)
         margins: np.ndarray = scores[:, 0] - scores[:, 1]
+        present = self.problem.present
+        if present is not None:  # a query of one candidate has no second
+            margins[present.sum(axis=1) == 1] = np.inf
         return margins
 
     @cached_property
@@ -95,6 +98,7 @@ class Ground:
             positives=problem.positives,
             paired=problem.paired and problem.partner_rows is None,
             metric=self.metric,
+            present=problem.present,
         )
 
     def without(self, rows: np.ndarray, *, pairs: bool = False) -> Statistics:

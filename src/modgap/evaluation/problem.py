@@ -11,6 +11,7 @@ from modgap._core.arrays import Array, asarray_like, namespace
 from modgap.closers.closure import Closure
 from modgap.closers.maps import AffineMap
 from modgap.closers.mixed import MixedClosure, by_modality
+from modgap.decisions.choices import present_rows
 from modgap.decisions.metric import Metric
 from modgap.robustness.systems import Origin, System
 
@@ -29,6 +30,8 @@ class Problem:
     name : str
     queries : array (m, d)
     gallery : array (n, d), or (m, c, d) where each query has its own candidates
+    present : ndarray (m, c) of bool, or None
+        Which candidates are there, where queries have different numbers of them.
     positives : ndarray (m, k) or None
         Right items of each query, -1 where there are fewer than k; None without labels.
     modalities : ndarray (n,) of str, or None
@@ -55,6 +58,7 @@ class Problem:
     paired: bool = False
     ranks: bool = False
     partner_rows: np.ndarray | None = None
+    present: np.ndarray | None = None
 
     @property
     def gallery_rows(self) -> Array:
@@ -68,8 +72,7 @@ class Problem:
                 return self.gallery
             rest = asarray_like(np.flatnonzero(~own), self.gallery)
             return namespace(self.gallery).take(self.gallery, rest, axis=0)
-        xp = namespace(self.gallery)
-        return xp.reshape(self.gallery, (-1, self.gallery.shape[-1]))
+        return present_rows(self.gallery, self.present)
 
     @property
     def own_items(self) -> np.ndarray:
@@ -116,6 +119,7 @@ class Problem:
             gallery=xp.take(self.gallery, take, axis=0) if own else self.gallery,
             positives=None if self.positives is None else self.positives[rows],
             partner_rows=partner_rows,
+            present=None if self.present is None else self.present[rows],
         )
 
     def sampled(self, *, queries: int, items: int, seed: int) -> Problem:
@@ -171,14 +175,16 @@ class Problem:
     def system(self, metric: Metric, closure: Closure | None = None) -> System:
         """Return what is stored and compared, before closing or after."""
         if closure is None:
-            return System(self.queries, self.gallery, metric)
+            return System(self.queries, self.gallery, metric, present=self.present)
         closure.check_metric(metric)
         maps = self._maps(closure)
         parts = [(rows, side) for _, rows, side in maps]
         order = None if len(maps) == 1 else np.argsort(np.concatenate([at for at, _, _ in maps]))
         origin = Origin(metric, tuple(parts), order)
         gallery = origin.mapped()
-        return System(closure.queries(self.queries), gallery, closure.comparison, origin)
+        return System(
+            closure.queries(self.queries), gallery, closure.comparison, origin, self.present
+        )
 
     def _maps(self, closure: Closure) -> list[tuple[np.ndarray, Array, AffineMap]]:
         """Return parts of the gallery, the places of their rows in it, and the map of each.

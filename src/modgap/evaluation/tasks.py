@@ -21,6 +21,7 @@ from modgap._core.checks import (
     check_paired,
     check_same_width,
 )
+from modgap.decisions.choices import as_candidates
 from modgap.decisions.metric import Metric, as_metric
 from modgap.decisions.neighbors import check_candidates
 from modgap.errors import ArgumentError, DataError, ShapeError
@@ -181,30 +182,51 @@ class MultipleChoice(Task):
     Parameters
     ----------
     queries : array (m, d), floating
-    candidates : array (m, c, d), floating
+    candidates : array (m, c, d), or sequence of m arrays (c_i, d), floating
+        A sequence where queries have different numbers of candidates.
     answers : array (m,), integers, optional
         Position of the right candidate.
+    counts : array (m,), integers, optional
+        Of an array: how many of each query's candidates are there. The rest is padding of any values.
     metric : {"cosine", "ip", "euclidean"}
+
+    Raises
+    ------
+    DataError, ShapeError
+        The arrays do not fit together, or an answer is none of its query's candidates.
 
     Notes
     -----
-    Closers are fitted to all candidates as one cloud.
+    Closers are fitted to all candidates as one cloud. What pads an array never wins, and no statistic and
+    no code sees it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> rng = np.random.default_rng(0)
+    >>> choices = [rng.normal(size=(4, 8)), rng.normal(size=(2, 8))]
+    >>> MultipleChoice(rng.normal(size=(2, 8)), choices, [3, 1]).problems[0].gallery_rows.shape
+    (6, 8)
     """
 
     def __init__(
         self,
         queries: Float[Array, "m d"],
-        candidates: Float[Array, "m c d"],
+        candidates: Float[Array, "m c d"] | Sequence[Float[Array, "c d"]],
         answers: Any = None,
         *,
+        counts: Any = None,
         metric: str = "cosine",
     ) -> None:
         metric = as_metric(metric)
+        candidates, present = as_candidates(candidates, counts)
         queries, candidates = check_candidates(
             queries, candidates, zero_rows=not metric.needs_directions
         )
         positives = _labels(answers, queries.shape[0], candidates.shape[1], name="answers")
-        problem = Problem("choice", queries, candidates, positives)
+        if positives is not None and present is not None:
+            _check_among(positives[:, 0], present)
+        problem = Problem("choice", queries, candidates, positives, present=present)
         super().__init__("multiple-choice", metric, (problem,))
 
 
@@ -350,6 +372,17 @@ def _labels(values: Any, rows: int, items: int, name: str = "labels") -> np.ndar
     if values is None:
         return None
     return check_indices(values, name, rows=rows, below=items)[:, None]
+
+
+def _check_among(answers: np.ndarray, present: np.ndarray) -> None:
+    """Raise a DataError where an answer is none of its query's candidates."""
+    wrong = ~present[np.arange(answers.size), answers]
+    if wrong.any():
+        row = int(wrong.argmax())
+        raise DataError(
+            f"`answers` row {row} (of {int(wrong.sum())} such rows) is {answers[row]}, and the query has "
+            f"{int(present[row].sum())} candidates"
+        )
 
 
 def _template_names(templates: Sequence[str] | None, count: int) -> list[str]:

@@ -81,6 +81,8 @@ class View:
         Right items, -1 where there are fewer.
     owners : ndarray (n,) or None
         What each item belongs to.
+    present : ndarray (m, c) of bool, or None
+        Which candidates are there; the gallery holds those alone.
     """
 
     queries: Cloud
@@ -92,6 +94,7 @@ class View:
     metric: Metric
     sample: int
     seed: int
+    present: np.ndarray | None = None
 
     @property
     def sides(self) -> tuple[tuple[str, Cloud], tuple[str, Cloud]]:
@@ -286,7 +289,13 @@ def _answers(view: View, positives: np.ndarray) -> Iterator[Remark]:
         return
     items = view.gallery.rows if view.candidates is None else view.candidates
     found = answers_against_chance(
-        view.queries.rows, items, positives, view.metric, sample=view.sample, seed=view.seed
+        view.queries.rows,
+        items,
+        positives,
+        view.metric,
+        sample=view.sample,
+        seed=view.seed,
+        present=view.present,
     )
     if items.shape[-2] > 1 and found.p_value > LEVEL:
         yield Remark(

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from modgap._core.arrays import Array, namespace
+from modgap._core.arrays import Array
 from modgap._core.checks import check_cloud, check_count, check_indices, check_same_width
 from modgap._core.clouds import Cloud
 from modgap._core.opening import row_lengths
+from modgap.decisions.choices import check_present, present_rows
 from modgap.decisions.metric import Metric, as_metric
 from modgap.errors import ArgumentError, ShapeError
 from modgap.measures import findings
@@ -33,6 +34,7 @@ def look(
     metric: str = "cosine",
     sample: int = 1000,
     seed: int = 0,
+    present: np.ndarray | None = None,
 ) -> tuple[Remark, ...]:
     """Return what a reader of any figure about these clouds must know first, gravest first.
 
@@ -56,6 +58,8 @@ def look(
         Most rows for checks that compare rows with rows.
     seed : int
         Of the sample and of the permutations.
+    present : ndarray (m, c) of bool, optional
+        Of candidates: which are there; the others are padding.
 
     Returns
     -------
@@ -87,7 +91,7 @@ def look(
     note lengths 80
     note full-rank 8
     """
-    view = _open(queries, gallery, paired, as_metric(metric), sample, seed)
+    view = _open(queries, gallery, paired, as_metric(metric), sample, seed, present)
     view = _with_answers(view, labels, positives, owners)
     found = list(findings.not_usable(view))
     if not found:
@@ -98,11 +102,19 @@ def look(
     return tuple(sorted(found, key=lambda remark: SEVERITIES.index(remark.severity)))
 
 
-def _open(queries: Any, gallery: Any, paired: bool, metric: Metric, sample: int, seed: int) -> View:
+def _open(
+    queries: Any,
+    gallery: Any,
+    paired: bool,
+    metric: Metric,
+    sample: int,
+    seed: int,
+    present: np.ndarray | None,
+) -> View:
     check_count(sample, "sample", low=2)
     check_count(seed, "seed", low=0)
     ours, _ = _cloud(queries, "queries", metric)
-    theirs, candidates = _cloud(gallery, "gallery", metric)
+    theirs, candidates = _cloud(gallery, "gallery", metric, present)
     check_same_width(ours.need_rows(), "queries", theirs.need_rows(), "gallery")
     if candidates is not None and candidates.shape[0] != ours.count:
         raise ShapeError(
@@ -113,17 +125,22 @@ def _open(queries: Any, gallery: Any, paired: bool, metric: Metric, sample: int,
         raise ShapeError(
             f"`queries` and `gallery` must pair row by row; got {ours.count} and {theirs.count} rows"
         )
-    return View(ours, theirs, candidates, None, paired, None, metric, sample, seed)
+    return View(ours, theirs, candidates, None, paired, None, metric, sample, seed, present)
 
 
-def _cloud(x: Any, name: str, metric: Metric) -> tuple[Cloud, Array | None]:
-    """Return the rows with their lengths, and the candidates that they were; values are looked at later."""
+def _cloud(
+    x: Any, name: str, metric: Metric, present: np.ndarray | None = None
+) -> tuple[Cloud, Array | None]:
+    """Return the rows with their lengths, and the candidates that they were; values are looked at later.
+
+    `present` tells which candidates are there; what pads the others is looked at by nobody.
+    """
     if isinstance(x, Cloud):
         return x, None
     x = check_cloud(x, name, finite=False, ndim=(2, 3) if name == "gallery" else 2)
     x = x.detach() if hasattr(x, "detach") else x
     candidates = x if x.ndim == 3 else None
-    rows = x if candidates is None else namespace(x).reshape(x, (-1, x.shape[-1]))
+    rows = x if candidates is None else present_rows(x, check_present(present, x.shape))
     return Cloud(rows, metric.needs_directions, row_lengths(rows)), candidates
 
 

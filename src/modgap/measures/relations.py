@@ -94,6 +94,7 @@ def answers_against_chance(
     *,
     sample: int,
     seed: int,
+    present: np.ndarray | None = None,
 ) -> AnswerTest:
     """Return the hits of a sample of queries, and what decisions that ignore the query would hit.
 
@@ -108,6 +109,8 @@ def answers_against_chance(
         -1 where there are fewer than k.
     metric : Metric
     sample, seed : int
+    present : ndarray (m, c) of bool, optional
+        Which candidates are there.
     """
     items = int(gallery.shape[-2])
     affordable = int(_SEARCH_COST / max(1, items * int(gallery.shape[-1])))
@@ -117,7 +120,9 @@ def answers_against_chance(
     some, right = xp.take(queries, index, axis=0), positives[chosen]
     if gallery.ndim == 3:
         own = xp.take(gallery, index, axis=0)
-        decided = to_numpy(nearest_candidates(some, own, metric=metric).indices)[:, 0]
+        there = None if present is None else present[chosen]
+        found = nearest_candidates(some, own, metric=metric, present=there)
+        decided = to_numpy(found.indices)[:, 0]
     else:
         decided = to_numpy(search(some, gallery, 1, metric).indices)[:, 0]
     hits = int((right == decided[:, None]).any(axis=1).sum())

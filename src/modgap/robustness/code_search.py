@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from modgap.decisions.choices import lay_out
 from modgap.errors import CodeError, CodeWarning
 from modgap.robustness.kinds import Code
 from modgap.robustness.systems import System
@@ -27,13 +28,16 @@ def leaders_under(code: Code, systems: Sequence[System], k: int) -> list[np.ndar
 
 
 def _leaders(code: Code, system: System, k: int, stored: dict[int, Any]) -> np.ndarray | CodeError:
-    sides = {"queries": system.queries, "gallery": system.gallery}
+    sides = {"queries": system.queries, "gallery": system.stored_rows}
     for side in tuple(sides) if code.side == "both" else (code.side,):
         back = _once(code, sides[side], stored)
         if isinstance(back, CodeError):
             return back
         sides[side] = back
-    return System(**sides, comparison=system.comparison).leaders(k)
+    if system.present is not None:
+        sides["gallery"] = lay_out(sides["gallery"], system.present)
+    found = System(**sides, comparison=system.comparison, present=system.present)
+    return found.leaders(k)
 
 
 def _once(code: Code, rows: Any, stored: dict[int, Any]) -> Any:

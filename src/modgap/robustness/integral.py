@@ -82,14 +82,18 @@ def candidate_win_probability(
     sigmas: Sequence[float],
     *,
     metric: str,
+    present: np.ndarray | None = None,
 ) -> Float[Array, "s m k"]:
-    """Return what `win_probability` does, where each query has its own c candidates."""
+    """Return what `win_probability` does, where each query has its own c candidates.
+
+    Those that are not `present`, shape (m, c), never win; by default all are.
+    """
     metric = _with_closed_form(metric)
     queries, candidates = check_candidates(queries, candidates)
     sigmas = check_sigmas(sigmas)
     chosen = _check_targets(targets, queries.shape[0], candidates.shape[1])
-    leaders = nearest_candidates(queries, candidates, metric=metric).indices[:, 0]
-    competition = OwnCandidates(queries, candidates, metric, leaders)
+    found = nearest_candidates(queries, candidates, metric=metric, present=present)
+    competition = OwnCandidates(queries, candidates, metric, found.indices[:, 0], present)
     probability = solve(competition, asarray_like(chosen, queries), sigmas)
     return probability if np.ndim(targets) == 2 else probability[:, :, 0]
 

@@ -11,6 +11,7 @@ import numpy as np
 from modgap._core.arrays import Array, Float, namespace, to_numpy
 from modgap._core.checks import check_clouds, check_count
 from modgap.closers.closure import Closure
+from modgap.decisions.choices import present_rows
 from modgap.decisions.metric import COSINE, as_metric
 from modgap.errors import CodeError
 from modgap.robustness.code_search import leaders_under
@@ -260,10 +261,12 @@ def _disturbed(system: System, noises: Sequence[RandomNoise]) -> tuple[System, l
 
 
 def _before(system: System) -> Array:
-    """Return the rows that noise before the map acts on."""
+    """Return the rows that noise before the map acts on, none of them padding."""
     if system.origin is None:
-        return system.comparison.prepare(system.gallery)
+        return system.comparison.prepare(system.stored_rows)
     parts = [rows for rows, _ in system.origin.parts]
+    if system.present is not None:
+        parts = [present_rows(rows, system.present) for rows in parts]
     return parts[0] if len(parts) == 1 else namespace(parts[0]).concat(parts, axis=0)
 
 
@@ -283,8 +286,13 @@ def _outcome(noise: Noise, wins: np.ndarray, stderr: float, estimator: str) -> O
 def _exact(
     system: System, sizes: list[float], targets: np.ndarray, noises: Sequence[Noise]
 ) -> list[Outcome]:
-    solve = candidate_win_probability if system.own_candidates else win_probability
-    wins = to_numpy(solve(system.queries, system.gallery, targets, sizes, metric=system.comparison))
+    asked = system.queries, system.gallery, targets, sizes
+    if system.own_candidates:
+        wins = to_numpy(
+            candidate_win_probability(*asked, metric=system.comparison, present=system.present)
+        )
+    else:
+        wins = to_numpy(win_probability(*asked, metric=system.comparison))
     return [_outcome(noise, wins[j], 0.0, "exact") for j, noise in enumerate(noises)]
 
 

@@ -130,7 +130,8 @@ def sample_before(
         for rows, _ in system.origin.parts:
             e = asarray_like(noise.unit_draw(rng, tuple(rows.shape)), rows, dtype=rows.dtype)
             moved.append(rows + size * e)
-        found = System(system.queries, system.origin.stored(moved), system.comparison)
+        stored = system.origin.stored(moved)
+        found = System(system.queries, stored, system.comparison, present=system.present)
         hits = targets == found.decisions[:, None]
         wins += hits
         means[draw] = hits[:, 0].mean()
@@ -141,7 +142,7 @@ def sample_before(
 
 def stored_on(system: System, noise: RandomNoise) -> Array:
     """Return the rows that a noise acts on, which its size may be relative to."""
-    return system.queries if noise.side == "queries" else system.gallery
+    return system.queries if noise.side == "queries" else system.stored_rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -218,6 +219,8 @@ class _Sweep:
                     scores = parts[i].base + size * shared
                 else:
                     scores = parts[i].under(size, shared, e, noise_squared, self.shifts[i])
+                if parts[i].absent is not None:
+                    scores = xp.where(parts[i].absent, xp.full_like(scores, -xp.inf), scores)
                 decided = to_numpy(xp.argmax(scores, axis=1))
                 if same is not None:
                     own = np.arange(rows.start, rows.stop) if same.shape[0] > 1 else 0
@@ -306,6 +309,7 @@ class _Part:
     base: Array
     squared: Array
     comparison: Metric
+    absent: Array | None
 
     @classmethod
     def of(cls, system: System, rows: slice, side: str) -> _Part:
@@ -320,7 +324,10 @@ class _Part:
             base = _product(y - pivot[..., 0, :], near) - 0.5 * xp.sum(near * near, axis=-1)
         else:
             base = _product(y, x)
-        return cls(y, x, base, squared, system.comparison)
+        absent = None
+        if system.present is not None:
+            absent = asarray_like(~system.present[rows], base)
+        return cls(y, x, base, squared, system.comparison, absent)
 
     def under(
         self, size: float, shared: Array, e: Array, noise_squared: Array, shift: Array

@@ -9,8 +9,9 @@ import numpy as np
 
 from modgap._core.arrays import Array, asarray_like, namespace, to_numpy
 from modgap.closers.maps import AffineMap
+from modgap.decisions.choices import present_rows
 from modgap.decisions.metric import Metric
-from modgap.decisions.neighbors import nearest, nearest_candidates
+from modgap.decisions.neighbors import Neighbors, nearest, nearest_candidates
 
 __all__ = ["Origin", "System", "equivalent"]
 
@@ -68,13 +69,20 @@ class System:
     """Queries and items as they are stored and compared, after a closure's maps.
 
     `gallery` has shape (n, d), or (m, c, d) where each query has its own candidates; `origin` says what
-    it was made of, None where nothing was mapped.
+    it was made of, None where nothing was mapped; `present` (m, c) says which candidates are there, None
+    where all are.
     """
 
     queries: Array
     gallery: Array
     comparison: Metric
     origin: Origin | None = None
+    present: np.ndarray | None = None
+
+    @cached_property
+    def stored_rows(self) -> Array:
+        """The items that are stored: the gallery without what pads it."""
+        return self.gallery if self.present is None else present_rows(self.gallery, self.present)
 
     @property
     def own_candidates(self) -> bool:
@@ -94,12 +102,17 @@ class System:
         """
         deepest = max(self._searched, default=0)
         if deepest < k:
-            search = nearest_candidates if self.own_candidates else nearest
-            found = search(self.queries, self.gallery, k=k, metric=self.comparison).indices
+            found = self._search(k).indices
             self._searched.clear()
             self._searched[k] = to_numpy(found)
             deepest = k
         return self._searched[deepest][:, :k]
+
+    def _search(self, k: int) -> Neighbors:
+        sides = self.queries, self.gallery
+        if self.own_candidates:
+            return nearest_candidates(*sides, k=k, metric=self.comparison, present=self.present)
+        return nearest(*sides, k=k, metric=self.comparison)
 
     @cached_property
     def _searched(self) -> dict[int, np.ndarray]:
@@ -136,7 +149,7 @@ def equivalent(system: System) -> tuple[System, float] | None:
     rows, side = parts[0]
     back = asarray_like(side.matrix, system.queries, dtype=system.queries.dtype)
     queries = namespace(system.queries).matmul(system.queries, back.T)
-    return System(queries, rows, system.comparison), 1.0
+    return System(queries, rows, system.comparison, present=system.present), 1.0
 
 
 def _rest(side: AffineMap) -> AffineMap:

@@ -36,6 +36,18 @@ Gallery = Annotated[
         "template.",
     ),
 ]
+OptionalQueries = Annotated[
+    str | None, typer.Option("--queries", metavar=INPUT, help="What searches: embeddings (m, d).")
+]
+OptionalGallery = Annotated[
+    str | None,
+    typer.Option(
+        "--gallery",
+        metavar=INPUT,
+        help="What is searched: embeddings (n, d), or (t, n, d) with one gallery per caption "
+        "template.",
+    ),
+]
 MetricOption = Annotated[
     str,
     typer.Option(

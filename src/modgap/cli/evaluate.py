@@ -11,14 +11,15 @@ from modgap.cli._inputs import (
     ComponentsOption,
     CsvOption,
     DrawsOption,
-    Gallery,
     JsonOption,
     MethodsOption,
     NoiseOption,
-    Queries,
+    OptionalGallery,
+    OptionalQueries,
     SeedOption,
 )
 from modgap.cli._task import TaskInputs, takes_task_inputs
+from modgap.cli.embed import DeviceOption, EncoderOption, ImagesOption, OfflineOption
 
 if TYPE_CHECKING:
     from modgap.evaluation import Row, Study
@@ -26,9 +27,14 @@ if TYPE_CHECKING:
 
 @takes_task_inputs
 def evaluate(
-    queries: Queries,
-    gallery: Gallery,
+    *,
+    queries: OptionalQueries = None,
+    gallery: OptionalGallery = None,
     inputs: TaskInputs,
+    images: ImagesOption = None,
+    model: EncoderOption = None,
+    device: DeviceOption = "auto",
+    offline: OfflineOption = False,
     methods: MethodsOption = None,
     alphas: AlphasOption = None,
     n_components: ComponentsOption = None,
@@ -80,10 +86,12 @@ def evaluate(
       modgap evaluate --queries images.npy --gallery texts.npy --labels labels.npy \
                       --methods none,orthogonal,affine --noise gaussian:0.022 --noise bins:16
       modgap evaluate --queries images.npy --gallery captions.npy --paired --json
+      modgap evaluate --images photos --classes classes.txt --model hf:openai/clip-vit-base-patch32
       modgap evaluate --queries texts.npy --gallery all.npy --modalities kinds.txt --partners rows.npy
     """
     from modgap.cli._console import print_csv, print_json, progress
     from modgap.cli._inputs import parse_alphas, parse_components, parse_methods, parse_noises
+    from modgap.cli._pictures import sides
     from modgap.errors import ArgumentError
     from modgap.evaluation import evaluate as study_of
 
@@ -92,6 +100,12 @@ def evaluate(
     chosen, shares = parse_methods(methods, mixed=inputs.mixed), parse_alphas(alphas)
     noises, components = parse_noises(noise, mixed=inputs.mixed), parse_components(n_components)
     _check_taken(chosen, alphas, components, mixed=inputs.mixed)
+    queries, gallery, inputs = sides(
+        queries, gallery, images, model, inputs,
+        device=device, offline=offline, shown=not (json or csv),
+    )  # fmt: skip
+    if queries is None or gallery is None:
+        raise ArgumentError("give `--queries` and `--gallery`, or `--images` and `--model`")
     task = inputs.load(queries, gallery)
     _check_fragile(fragile, bool(noises) or paraphrase)
     with progress("evaluating", unit="draws", shown=not (json or csv)) as advance:

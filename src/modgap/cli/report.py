@@ -16,6 +16,7 @@ from modgap.cli._inputs import (
     checked_draws,
 )
 from modgap.cli._task import TaskInputs, takes_task_inputs
+from modgap.cli.embed import DeviceOption, EncoderOption, ImagesOption, OfflineOption
 
 if TYPE_CHECKING:
     from modgap.closers.closure import Closure
@@ -38,6 +39,10 @@ def report(
     *,
     context: typer.Context,
     inputs: TaskInputs,
+    images: ImagesOption = None,
+    model: EncoderOption = None,
+    device: DeviceOption = "auto",
+    offline: OfflineOption = False,
     title: Annotated[
         str | None, typer.Option("--title", metavar="TEXT", help="Headline of the page.")
     ] = None,
@@ -92,7 +97,8 @@ def report(
     Every sensible closer and what users do instead are measured on these embeddings under the noise;
     the page says which one the advice is, and shows its picture, what survives before and after, ten
     answers by name, when not to, and the command to run. Large inputs are measured on a random
-    sample, and the page says so.
+    sample, and the page says so. Pictures are encoded first where a folder of them and a model are
+    named; their embeddings are kept and found again as long as neither changes.
 
     Without arguments it reports on the sample that ships with modgap: images and class texts of
     CIFAR-10 from a small dual encoder. The page is one file and needs no network.
@@ -102,13 +108,20 @@ def report(
       modgap report --open
       modgap report images.npy texts.npy --labels labels.npy --names image,text --out clip.html
       modgap report images.npy captions.npy --paired --noise int8 --title "Our captions"
+      modgap report --images photos --classes classes.txt --model hf:openai/clip-vit-base-patch32
     """
     from modgap import report as report_module
     from modgap.cli._console import print_csv, print_json, progress, say, say_command
     from modgap.cli._inputs import check_out, parse_alphas, parse_methods, parse_noises
+    from modgap.cli._pictures import sides
     from modgap.errors import ArgumentError
     from modgap.io._guard import shown
 
+    queries, gallery, inputs = sides(
+        queries, gallery, images, model, inputs,
+        device=device, offline=offline, shown=not (json or csv),
+    )  # fmt: skip
+    names = names or (None if images is None else "image,text")
     if (queries is None) != (gallery is None):
         raise ArgumentError("give both QUERIES and GALLERY, or neither for the sample")
     if json and csv:

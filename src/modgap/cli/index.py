@@ -180,7 +180,7 @@ def _studied(
 
     from modgap.cli._console import progress, say
     from modgap.index import study as study_of
-    from modgap.index.running import chosen_codecs
+    from modgap.index.choosing import chosen_codecs
     from modgap.io import read_array, read_labels
 
     total = len(chosen_codecs(engines, codecs)) * len(maps)  # before anything is read

@@ -6,7 +6,8 @@ import contextlib
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from modgap.errors import (
     MissingExtraError,
     ModgapError,
 )
-from modgap.index import registry
+from modgap.index.choosing import Pair, chosen_codecs, is_file, opened
 from modgap.index.engine import Engine, Index
 from modgap.index.existing import map_for_existing
 from modgap.index.ground import Ground, Maps, closures, leaves_gallery, make_ground, mapped
@@ -32,11 +33,10 @@ from modgap.index.judging import bare_scores, right_among, shares_by_depth
 from modgap.index.records import CodecRow, Effort, IndexStudy
 from modgap.index.served import Served
 
-__all__ = ["chosen_codecs", "study"]
+__all__ = ["MAPS", "study"]
 
 #: What a study tries unasked.
 MAPS = ("none", "recenter", "balanced")
-DEFAULT_ENGINE = "faiss"
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +52,7 @@ def study(
     queries: Float[Array, "m d"],
     gallery: Float[Array, "n d"],
     *,
-    engines: Sequence[str] = (),
+    engines: Sequence[str | Engine] = (),
     codecs: Sequence[str] = (),
     maps: Sequence[str | Closure | Served] = MAPS,
     fit_queries: Float[Array, "f d"] | None = None,
@@ -75,7 +75,7 @@ def study(
     ----------
     queries, gallery : array (m, d), (n, d), floating
         What searches, and what is searched.
-    engines : sequence of str
+    engines : sequence of str or Engine
         Each tries its own codecs, or those of it in `codecs` where there are any; `faiss` by default.
     codecs : sequence of str
         ENGINE:CODEC or presets: `faiss:OPQ64,IVF256,PQ64`, `qdrant-binary`, `faiss:trained.index` (a file,
@@ -116,7 +116,6 @@ def study(
     """
     factors = _factors(rescore)
     pairs = chosen_codecs(engines, codecs)
-    files = [registry.engine(name).name for name, codec in pairs if _is_file(name, codec)]
     ground = make_ground(
         queries,
         gallery,
@@ -126,7 +125,7 @@ def study(
         item_labels=item_labels,
         reference=reference,
         sample=sample,
-        hold_out=not files,
+        hold_out=not any(map(is_file, pairs)),
         metric=metric,
         seed=seed,
     )
@@ -138,30 +137,11 @@ def study(
         reasons = "; ".join(dict.fromkeys(str(row.failed) for row in rows))
         absent = all(not row.codec for row in rows)
         raise (MissingExtraError if absent else CodeError)(reasons)
-    order = {pair: place for place, pair in enumerate(pairs)}
+    order = {(engine.name, codec): place for place, (engine, codec) in enumerate(pairs)}
     rows.sort(key=lambda row: order.get((row.engine, row.codec), len(order)))
     return IndexStudy(
         tuple(rows), _setting(ground, found, factors, len(queries), len(gallery), seed)
     )
-
-
-def chosen_codecs(engines: Sequence[str], codecs: Sequence[str]) -> list[tuple[str, str]]:
-    """Return engines and codecs to try, each once: those named, and all of engines named without any.
-
-    Raises
-    ------
-    ArgumentError
-        A word names no engine, or no codec.
-    """
-    named = [registry.codec_of(word) for word in codecs]
-    wanted = [registry.engine(word).name for word in engines]
-    if not named and not wanted:
-        wanted = [DEFAULT_ENGINE]
-    pairs: list[tuple[str, str]] = []
-    for name in dict.fromkeys([*wanted, *(name for name, _ in named)]):
-        own = [codec for engine, codec in named if engine == name]
-        pairs += [(name, codec) for codec in own or registry.engine(name).codecs]
-    return list(dict.fromkeys(pairs))
 
 
 def _factors(rescore: Iterable[int]) -> tuple[int, ...]:
@@ -169,42 +149,42 @@ def _factors(rescore: Iterable[int]) -> tuple[int, ...]:
     return tuple(sorted({1, *(check_count(one, "rescore", low=1, high=100) for one in rescore)}))
 
 
-def _is_file(name: str, codec: str) -> bool:
-    opens = getattr(registry.engine(name), "opens", None)
-    return opens is not None and bool(opens(codec))
-
-
 def _rows(
     ground: Ground,
     found: Maps,
-    pairs: Sequence[tuple[str, str]],
+    pairs: Sequence[Pair],
     factors: tuple[int, ...],
     seed: int,
     on_row: Callable[[CodecRow], None],
 ) -> Iterable[CodecRow]:
     """Yield all rows: by what is stored, then by codec, then by map."""
-    ready, absent = _present(pairs)
-    for row in absent:
-        on_row(row)
-        yield row
-    files = [pair for pair in ready if _is_file(pair[0].name, pair[1])]
-    built = [pair for pair in ready if pair not in files]
-    work: list[tuple[list[str] | None, list[tuple[Engine, str]]]] = []
-    if files:
-        work.append((None, files))
-    if built:
-        work += [(names, built) for names in _alike(found, ground)]
-    with tempfile.TemporaryDirectory(prefix="modgap-index-") as folder:
-        for names, codecs in work:
-            stored, asked = (
-                _for_file(found, ground) if names is None else _mapped(found, ground, names)
-            )
+    with (
+        ExitStack() as stack,
+        tempfile.TemporaryDirectory(prefix="modgap-index-") as folder,
+    ):
+        ready, absent = opened(pairs, stack)
+        for row in absent:
+            on_row(row)
+            yield row
+        for stored, asked, codecs in _work(ready, found, ground):
             for engine, codec in codecs:
                 for row in _judged(
                     engine, codec, stored, asked, ground, factors, seed, Path(folder)
                 ):
                     on_row(row)
                     yield row
+
+
+def _work(
+    ready: Sequence[Pair], found: Maps, ground: Ground
+) -> Iterator[tuple[np.ndarray, list[_Asked], list[Pair]]]:
+    """Yield rows to store, what is asked of them, and in which codecs: one set of rows at a time."""
+    files = [pair for pair in ready if is_file(pair)]
+    built = [pair for pair in ready if pair not in files]
+    if files:
+        yield (*_for_file(found, ground), files)
+    for names in _alike(found, ground) if built else ():
+        yield (*_mapped(found, ground, names), built)
 
 
 def _alike(found: Maps, ground: Ground) -> list[list[str]]:
@@ -254,21 +234,6 @@ def _for_file(found: Maps, ground: Ground) -> tuple[np.ndarray, list[_Asked]]:
     return ground.gallery, asked
 
 
-def _present(
-    pairs: Sequence[tuple[str, str]],
-) -> tuple[list[tuple[Engine, str]], list[CodecRow]]:
-    """Return the engines that are installed with their codecs, and a row for each that is not."""
-    made = {name: registry.engine(name) for name, _ in pairs}
-    absent = []
-    for name, engine in made.items():
-        try:
-            engine.check()
-        except MissingExtraError as error:
-            absent.append(CodecRow(name, "", "", failed=str(error)))
-    gone = {row.engine for row in absent}
-    return [(made[name], codec) for name, codec in pairs if name not in gone], absent
-
-
 def _judged(
     engine: Engine,
     codec: str,
@@ -305,7 +270,7 @@ def _standing(
     """Return the index of the rows, built or opened, and what its code warned of."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        if _is_file(engine.name, codec):
+        if is_file((engine, codec)):
             count, width = stored.shape
             index: Index = engine.open(codec, count=count, width=width)  # type: ignore[attr-defined]
         else:

@@ -10,7 +10,7 @@ import pytest
 
 from modgap import closers, index, load_sample
 from modgap.errors import ArgumentError, ClosureError, CodeError, MissingExtraError, ShapeError
-from modgap.index import CodecRow, Effort, IndexStudy, registry
+from modgap.index import CodecRow, Effort, IndexStudy
 from modgap.index.engine import Found
 from modgap.index.ground import make_ground
 from modgap.index.judging import bare_scores, shares_by_depth
@@ -72,12 +72,8 @@ class Loop:
 
 
 @pytest.fixture
-def loop(monkeypatch):
-    made = Loop()
-    monkeypatch.setitem(registry.ENGINES, "loop", ("", ""))
-    usual = registry.engine
-    monkeypatch.setattr(registry, "engine", lambda name: made if name == "loop" else usual(name))
-    return made
+def loop():
+    return Loop()
 
 
 class TestFigures:
@@ -132,13 +128,15 @@ class TestFigures:
 
     def test_labels_count_right_answers(self, texts, images, loop):
         right = np.argmax(unit(texts) @ unit(images).T, axis=1)
-        found = index.study(texts, images, codecs=["loop:half"], maps=["none"], labels=right)
+        found = index.study(
+            texts, images, engines=[loop], codecs=["loop:half"], maps=["none"], labels=right
+        )
         assert found.setting["right_exact"]["1"] == 1.0  # no right row is held out of the gallery
         row = found["loop:half", "none"]
         assert row.right["1"].mean() > 0.95
         kinds = load_sample().labels
         found = index.study(
-            texts, images, codecs=["loop:half"], maps=["none"], labels=np.arange(180) % 10,
+            texts, images, engines=[loop], codecs=["loop:half"], maps=["none"], labels=np.arange(180) % 10,
             item_labels=kinds,
         )  # fmt: skip
         exact = np.argmax(unit(texts) @ unit(images).T, axis=1)
@@ -195,7 +193,11 @@ class TestWhatIsHeldOut:
 class TestWhatIsBuilt:
     def test_each_codec_once_a_map_and_every_index_is_ended(self, texts, images, loop):
         found = index.study(
-            texts, images, codecs=["loop:half", "loop:two", "loop:half"], reference=20
+            texts,
+            images,
+            engines=[loop],
+            codecs=["loop:half", "loop:two", "loop:half"],
+            reference=20,
         )
         assert [codec for codec, _ in loop.built] == ["half", "two"] * 3
         assert loop.ended == 6
@@ -205,18 +207,22 @@ class TestWhatIsBuilt:
     def test_maps_that_leave_the_gallery_alone_share_an_index(self, texts, images, loop):
         moved = closers.fit("orthogonal", texts, images[:40], metric="ip", side="queries")
         assert not moved.queries.is_identity
-        found = index.study(texts, images, codecs=["loop:half"], maps=["none", moved], metric="ip")
+        found = index.study(
+            texts, images, engines=[loop], codecs=["loop:half"], maps=["none", moved], metric="ip"
+        )
         assert len(loop.built) == 1
         assert [row.shared for row in found] == [False, True]
 
     def test_rows_come_as_they_are_done(self, texts, images, loop):
         seen = []
-        index.study(texts, images, engines=["loop"], maps=["none"], on_row=seen.append)
+        index.study(texts, images, engines=[loop], maps=["none"], on_row=seen.append)
         assert [row.label for row in seen] == ["loop:half", "loop:two"]
 
     def test_the_rows_stored_are_the_closures(self, texts, images, loop):
         closure = closers.fit("balanced", texts, images)
-        index.study(texts, images, codecs=["loop:half"], maps=[closure], reference=0)
+        index.study(
+            texts, images, engines=[loop], codecs=["loop:half"], maps=[closure], reference=0
+        )
         np.testing.assert_allclose(
             loop.built[0][1], closure.apply_gallery(images), rtol=0, atol=1e-5
         )
@@ -240,7 +246,9 @@ class TestWhatIsBuilt:
     def test_a_codec_that_fails_is_one_line_and_the_others_go_on(
         self, texts, images, loop, codec, says
     ):
-        found = index.study(texts, images, codecs=[f"loop:{codec}", "loop:half"], maps=["none"])
+        found = index.study(
+            texts, images, engines=[loop], codecs=[f"loop:{codec}", "loop:half"], maps=["none"]
+        )
         assert found[f"loop:{codec}", "none"].failed == says
         assert found["loop:half", "none"].failed is None
         assert loop.ended == len(loop.built)
@@ -249,14 +257,14 @@ class TestWhatIsBuilt:
 
     def test_where_all_fail_it_is_an_error(self, texts, images, loop):
         with pytest.raises(CodeError, match="no such luck"):
-            index.study(texts, images, codecs=["loop:broken"])
+            index.study(texts, images, engines=[loop], codecs=["loop:broken"])
 
     def test_an_absent_engine_is_one_row_with_the_command(self, texts, images, loop, monkeypatch):
         def missing(self):
             raise MissingExtraError('this needs the package `x`; pip install "modgap[x]"')
 
         monkeypatch.setattr("modgap.index.hnswlib_engine.Hnswlib.check", missing)
-        found = index.study(texts, images, engines=["loop", "hnswlib"], maps=["none"])
+        found = index.study(texts, images, engines=[loop, "hnswlib"], maps=["none"])
         (row,) = [row for row in found if row.failed]
         assert (row.label, row.map) == ("hnswlib", "")
         assert 'pip install "modgap[x]"' in row.failed
@@ -375,25 +383,27 @@ class TestMistakes:
     )  # fmt: skip
     def test_settings(self, texts, images, loop, settings, error, says):
         with pytest.raises(error, match=says):
-            index.study(texts, images, codecs=["loop:half"], **settings)
+            index.study(texts, images, engines=[loop], codecs=["loop:half"], **settings)
 
     def test_too_few_rows(self, texts, images, loop):
         with pytest.raises(ShapeError, match="half to fit maps to and half to judge by"):
-            index.study(texts[:3], images, codecs=["loop:half"])
+            index.study(texts[:3], images, engines=[loop], codecs=["loop:half"])
         with pytest.raises(ShapeError, match="`gallery` must have at least 2"):
-            index.study(texts, images[:1], codecs=["loop:half"])
-        found = index.study(texts, images[:7], codecs=["loop:half"], maps=["none", "recenter"])
+            index.study(texts, images[:1], engines=[loop], codecs=["loop:half"])
+        found = index.study(
+            texts, images[:7], engines=[loop], codecs=["loop:half"], maps=["none", "recenter"]
+        )
         assert list(found["loop:half", "none"].recall) == ["1"]
 
     def test_a_row_that_is_not_there_is_named_with_those_that_are(self, texts, images, loop):
-        found = index.study(texts, images, codecs=["loop:half"], maps=["none"])
+        found = index.study(texts, images, engines=[loop], codecs=["loop:half"], maps=["none"])
         with pytest.raises(KeyError, match=r"loop:half.*none"):
             found["loop:two", "none"]
 
 
 def test_records_in_every_form(texts, images, loop):
     pandas = pytest.importorskip("pandas")
-    found = index.study(texts, images, engines=["loop"], codecs=["loop:worker"], reference=20)
+    found = index.study(texts, images, engines=[loop], codecs=["loop:worker"], reference=20)
     document = json.loads(found.to_json())
     assert (document["schema"], document["setting"]["judged"]) == (1, 90)
     row = document["rows"][0]
@@ -403,5 +413,5 @@ def test_records_in_every_form(texts, images, loop):
     frame = found.to_frame()
     assert isinstance(frame, pandas.DataFrame)
     assert frame["recall_10"].tolist() == [r["recall"]["10"] for r in document["rows"]]
-    again = index.study(texts, images, engines=["loop"], codecs=["loop:worker"], reference=20)
+    again = index.study(texts, images, engines=[loop], codecs=["loop:worker"], reference=20)
     assert [r.recall for r in again] == [r.recall for r in found]

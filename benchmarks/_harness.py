@@ -27,7 +27,10 @@ import numpy as np
 
 HERE = Path(__file__).parent
 SEED = 0
-PACKAGES = ("numpy", "scipy", "modgap", "faiss-cpu", "scikit-learn", "torch")
+PACKAGES = (
+    "numpy", "scipy", "modgap", "faiss-cpu", "scikit-learn", "torch", "usearch", "hnswlib", "lancedb",
+    "qdrant-edge-py", "pgvector", "scalable-vs",
+)  # fmt: skip
 
 
 def machine() -> dict[str, Any]:

@@ -17,7 +17,17 @@ from typing import Any
 import _harness
 
 SPEED = ("stability_sweep", "moments", "apply", "neighbors", "streaming", "startup", "evaluating")
-QUALITY = ("codes", "peers", "graphs", "fitting", "better_maps", "bits", "mixed", "signs")
+QUALITY = (
+    "codes",
+    "peers",
+    "graphs",
+    "fitting",
+    "better_maps",
+    "bits",
+    "mixed",
+    "signs",
+    "engines",
+)
 SUBJECTS = SPEED + QUALITY
 RESULTS = _harness.HERE / "results"
 

@@ -94,17 +94,22 @@ def study(
         ),
     ] = "1,2,4",
     reference: Annotated[
-        int,
+        int | None,
         typer.Option(
             "--reference",
             metavar="N",
             help="Rows held out of the gallery as queries of its own kind, a tenth of it at most; 0 for "
-            "none.",
+            "none.  [default: a third of --sample]",
         ),
-    ] = 300,
+    ] = None,
     sample: Annotated[
-        int, typer.Option("--sample", metavar="N", help="Most queries that judge, drawn at random.")
-    ] = 1000,
+        int | None,
+        typer.Option(
+            "--sample",
+            metavar="N",
+            help="Most queries that judge, drawn at random.  [default: 1000, and fewer past 30,000 rows]",
+        ),
+    ] = None,
     metric: Annotated[
         str,
         typer.Option("--metric", metavar="cosine|ip", help="How the exact answers are found."),

@@ -29,6 +29,8 @@ LENGTHS = "+lengths"
 #: Maps that no query is looked at for.
 _UNFITTED = ("none", "recenter")
 _FEWEST = 4
+#: Queries that judge unless said otherwise: this many pairs with the rows, within these bounds.
+_PAIRS, _LEAST, _MOST = 30_000_000, 200, 1000
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,8 +103,8 @@ def make_ground(
     fit_queries: Any,
     labels: Any,
     item_labels: Any,
-    reference: int,
-    sample: int,
+    reference: int | None,
+    sample: int | None,
     hold_out: bool,
     metric: str,
     seed: int,
@@ -119,13 +121,12 @@ def make_ground(
         raise ArgumentError(
             "`metric` must be cosine or ip: engines are compared by inner product; got euclidean"
         )
-    check_count(sample, "sample", low=2)
-    check_count(reference, "reference", low=0)
     strict = chosen.needs_directions
     queries, gallery = check_clouds(queries, gallery, zero_rows=not strict)
     asked, rows = _bare(queries, chosen), _bare(gallery, chosen)
     if len(rows) < 2:
         raise ShapeError(f"`gallery` must have at least 2 row(s); got shape {rows.shape}")
+    sample, reference = _counts(sample, reference, len(rows))
     rng = np.random.default_rng(seed)
     judges, fit = _split(asked, maps, fit_queries, chosen, rng)
     judges = np.sort(rng.permutation(judges)[:sample])
@@ -148,6 +149,14 @@ def make_ground(
         None if own_labels is None else own_labels[judges],
         items,
     )
+
+
+def _counts(sample: int | None, reference: int | None, rows: int) -> tuple[int, int]:
+    """Return how many queries judge and how many rows are held out, at most."""
+    most = max(_LEAST, min(_MOST, _PAIRS // rows)) if sample is None else sample
+    check_count(most, "sample", low=2)
+    held = most // 3 if reference is None else reference
+    return most, check_count(held, "reference", low=0)
 
 
 def _bare(rows: Any, metric: Metric) -> np.ndarray:

@@ -59,8 +59,8 @@ def study(
     labels: Any = None,
     item_labels: Any = None,
     rescore: Sequence[int] = (1, 2, 4),
-    reference: int = 300,
-    sample: int = 1000,
+    reference: int | None = None,
+    sample: int | None = None,
     metric: str = "cosine",
     seed: int = 0,
     on_row: Callable[[CodecRow], None] = lambda row: None,
@@ -92,11 +92,13 @@ def study(
         Labels of the gallery's rows: each row with a query's own label is right.
     rescore : sequence of int
         Factors of oversampling: so many times as many candidates are put in order by their floats.
-    reference : int
-        Rows of the gallery held out of it as queries of its own kind: a tenth of the rows at most. With an
-        index file nothing can be held out, and each such row is left out of its own answers instead.
-    sample : int
-        Most queries that judge, drawn at random.
+    reference : int, optional
+        Rows of the gallery held out of it as queries of its own kind, a tenth of the rows at most; by
+        default a third of `sample`. With an index file nothing can be held out, and each such row is left
+        out of its own answers instead.
+    sample : int, optional
+        Most queries that judge, drawn at random; by default 1,000, and fewer past 30,000 rows: as many as
+        make 30 million pairs with them, and 200 at least.
     metric : {"cosine", "ip"}
     seed : int
     on_row : callable

@@ -38,8 +38,8 @@ class Faiss:
     Codecs are factory strings, `OPQ64,IVF256,PQ64`, and short words for some: `flat`, `fp16`, `1bit`
     (signs of both sides, compared by Hamming distance). `IVF` without a number has the power of two
     lists nearest to the root of the number of rows, of 39 rows at least. Product quantizers learn from
-    at most 16,384 rows in 16 rounds, the rotation of OPQ from 8,192 in 16. A codec that is the path of a file is an index that stands: see
-    `open`.
+    at most 16,384 rows in 16 rounds, the rotation of OPQ from 8,192 in 16. A codec that is the path of
+    a file is an index that stands: see `open`.
     """
 
     name = "faiss"

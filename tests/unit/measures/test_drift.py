@@ -244,3 +244,19 @@ class TestMistakes:
         closure = closers.calibrate(queries, {"image": gallery, "text": queries})
         with pytest.raises(ClosureError, match="closures of one gallery"):
             drift(closure, queries, gallery)
+
+    def test_queries_of_no_length(self, closure):
+        queries, gallery = clouds(1)
+        plain = fit("recenter", queries, gallery, metric="ip")
+        with pytest.raises(DataError, match="no length that could be compared"):
+            drift(plain, 0 * queries, gallery)
+        assert fit("recenter", 0 * queries, gallery, metric="ip").summary.bits is None
+
+
+def test_arrays_of_another_device(to_other_device):
+    queries, gallery = clouds(1)
+    closure = fit("balanced", *clouds(0))
+    found = drift(closure, to_other_device(queries), to_other_device(gallery)).to_dict()
+    expected = drift(closure, queries, gallery).to_dict()
+    assert found["bits"]["win"] == pytest.approx(expected["bits"]["win"], abs=1e-9)
+    assert found["queries"]["mean"] == pytest.approx(expected["queries"]["mean"], abs=1e-9)

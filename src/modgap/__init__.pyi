@@ -26,12 +26,14 @@ from .decisions import Metric as Metric
 from .decisions import certified_radius as certified_radius
 from .decisions import nearest as nearest
 from .evaluation import Advice as Advice
+from .evaluation import Calibrations as Calibrations
 from .evaluation import MixedRetrieval as MixedRetrieval
 from .evaluation import MultipleChoice as MultipleChoice
 from .evaluation import PairedRetrieval as PairedRetrieval
 from .evaluation import Study as Study
 from .evaluation import ZeroShot as ZeroShot
 from .evaluation import advise as advise
+from .evaluation import calibration as calibration
 from .evaluation import evaluate as evaluate
 from .exports import export as export
 from .measures import Drift as Drift

@@ -57,6 +57,23 @@ def evaluate(
             "first noise leave least stable.",
         ),
     ] = None,
+    logit_scale: Annotated[
+        float | None,
+        typer.Option(
+            "--logit-scale",
+            metavar="S",
+            help="Also judge the probabilities of the classes at this scale of the scores, before "
+            "closing and after it: 100 for CLIP. Needs labels or answers.",
+        ),
+    ] = None,
+    logit_bias: Annotated[
+        float | None,
+        typer.Option(
+            "--logit-bias",
+            metavar="B",
+            help="With --logit-scale: of a model trained with a sigmoid (SigLIP), its bias.",
+        ),
+    ] = None,
     folds: Annotated[
         int,
         typer.Option(
@@ -89,14 +106,17 @@ def evaluate(
       modgap evaluate --images photos --classes classes.txt --model hf:openai/clip-vit-base-patch32
       modgap evaluate --queries texts.npy --gallery all.npy --modalities kinds.txt --partners rows.npy
     """
+    from modgap.cli._calibrated import check_scale, print_calibration
     from modgap.cli._console import print_csv, print_json, progress
     from modgap.cli._inputs import parse_alphas, parse_components, parse_methods, parse_noises
     from modgap.cli._pictures import sides
     from modgap.errors import ArgumentError
+    from modgap.evaluation import calibration
     from modgap.evaluation import evaluate as study_of
 
     if json and csv:
         raise ArgumentError("`--json` and `--csv` exclude each other; give one of them")
+    check_scale(logit_scale, logit_bias, csv=csv)
     chosen, shares = parse_methods(methods, mixed=inputs.mixed), parse_alphas(alphas)
     noises, components = parse_noises(noise, mixed=inputs.mixed), parse_components(n_components)
     _check_taken(chosen, alphas, components, mixed=inputs.mixed)
@@ -121,15 +141,30 @@ def evaluate(
             seed=seed,
             progress=advance,
         )
+    judged = None
+    if logit_scale is not None:
+        judged = calibration(
+            task,
+            chosen,
+            shares,
+            n_components=components,
+            logit_scale=logit_scale,
+            logit_bias=logit_bias,
+            seed=seed,
+        )
     if csv:
         print_csv(found.table())
     elif json:
         document = {**found.to_dict(), "inputs": {"queries": queries, "gallery": gallery}}
+        if judged is not None:
+            document["calibration"] = [row.to_dict() for row in judged]
         if fragile is not None:
             document["fragile"] = found.rows[0].fragile(fragile)
         print_json(document)
     else:
         _print(found)
+        if judged is not None:
+            print_calibration(judged)
         if fragile is not None:
             names = inputs.class_names() if inputs.answers is None else None
             _print_fragile(found, fragile, names)

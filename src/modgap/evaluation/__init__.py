@@ -2,6 +2,7 @@
 
 from modgap.evaluation.advice import Advice, advise
 from modgap.evaluation.records import NoiseResult, Row, Study
+from modgap.evaluation.reliability import Calibration, Calibrations, calibration
 from modgap.evaluation.study import evaluate
 from modgap.evaluation.tasks import (
     MixedRetrieval,
@@ -14,6 +15,8 @@ from modgap.evaluation.tasks import (
 
 __all__ = [
     "Advice",
+    "Calibration",
+    "Calibrations",
     "MixedRetrieval",
     "MultipleChoice",
     "NoiseResult",
@@ -24,5 +27,6 @@ __all__ = [
     "Task",
     "ZeroShot",
     "advise",
+    "calibration",
     "evaluate",
 ]

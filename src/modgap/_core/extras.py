@@ -34,7 +34,7 @@ def require(module: str, extra: str) -> ModuleType:
         if (error.name or package).partition(".")[0] == package:
             raise MissingExtraError(f"this needs the package `{package}`; {fix}") from None
         reason = str(error)
-    except ImportError as error:
+    except (ImportError, RuntimeError, OSError) as error:  # a build of a library that does not fit
         reason = str(error)
     except AttributeError:
         if sys.flags.optimize < 2:

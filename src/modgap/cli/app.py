@@ -13,6 +13,7 @@ from typer.core import TyperCommand
 from modgap.cli import (
     advise,
     apply,
+    bench,
     close,
     compare,
     doctor,
@@ -48,6 +49,7 @@ _COMMANDS = (
     export,
     evaluate,
     advise,
+    bench,
     compare,
     simulate,
     figures,

@@ -14,7 +14,17 @@ import pytest
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 SPEED = ("stability_sweep", "moments", "apply", "neighbors", "streaming", "startup", "evaluating")
-QUALITY = ("codes", "peers", "graphs", "fitting", "better_maps", "bits", "mixed", "signs", "engines")
+QUALITY = (
+    "codes",
+    "peers",
+    "graphs",
+    "fitting",
+    "better_maps",
+    "bits",
+    "mixed",
+    "signs",
+    "engines",
+)
 SUBJECTS = SPEED + QUALITY
 KEYS = {
     "subject", "about", "date", "commit", "quick", "seed", "machine", "load_average", "versions",

@@ -33,8 +33,6 @@ PARTS: dict[str, dict[str, Any]] = {
     "qdrant": {"engines": ("qdrant",), "maps": ("none", "balanced", "balanced+lengths"), "sample": 200},
     "pgvector": {"engines": ("pgvector",), "maps": ("none", "balanced", "balanced+lengths"), "sample": 200},
 }  # fmt: skip
-#: Lengths as signs are for codes of signs: elsewhere they are not built.
-SIGNS = ("1bit", "b1", "binary", "bit")
 QUICK = {"codecs": ("faiss:SQ4", "faiss:HNSW16", "usearch:b1"), "maps": ("none", "balanced")}
 KEPT = 128
 
@@ -69,17 +67,7 @@ def _study(
     maps: tuple[str, ...],
     **options: Any,
 ) -> index.IndexStudy:
-    """Return one study; lengths as signs in a second one, of codes of signs."""
-    usual = [one for one in maps if not one.endswith("+lengths")]
-    found = index.study(unseen, images, fit_queries=known, maps=usual, on_row=_say, **options)
-    signs = [r.label for r in found if r.map == "none" and r.codec.split(",")[-1] in SIGNS]
-    if len(usual) == len(maps) or not signs:
-        return found
-    options = {**options, "engines": (), "codecs": signs}
-    more = index.study(
-        unseen, images, fit_queries=known, maps=["balanced+lengths"], on_row=_say, **options
-    )
-    return replace(found, rows=(*found.rows, *more.rows))
+    return index.study(unseen, images, fit_queries=known, maps=maps, on_row=_say, **options)
 
 
 def _peers(

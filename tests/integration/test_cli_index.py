@@ -84,7 +84,7 @@ def test_csv_has_a_line_a_codec_and_map(study):
     rows = list(csv.DictReader(io.StringIO(study(*CODECS[:4], "--csv"))))
     assert [(row["codec"], row["map"]) for row in rows] == [
         (codec, name) for codec in ("SQ4", "1bit") for name in ("none", "recenter", "balanced")
-    ]
+    ] + [("1bit", "balanced+lengths")]
     assert all(0 < float(row["recall_10_rescored_4"]) <= 1 for row in rows)
 
 
@@ -109,7 +109,7 @@ def test_the_page_holds_words_pictures_and_figures(study, tmp_path):
     assert said.splitlines()[-1] == f"Page: {tmp_path / 'study.html'}"
     assert said.splitlines()[0].split(":")[0] in page
     assert page.count("<svg ") == 2  # recall against bytes, and the graph's against work
-    assert page.count("<tr>") == 10
+    assert page.count("<tr>") == 11
     assert not re.search(r"(src|href)=\"(?!data:|#)", page)
     assert "<script" not in page
 

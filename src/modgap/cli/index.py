@@ -48,8 +48,9 @@ def study(
         typer.Option(
             "--maps",
             metavar="M,M,...",
-            help="Closers to store the gallery under, separated by commas; balanced+lengths stores lengths "
-            "as signs too, for codecs that keep signs alone.  [default: none,recenter,balanced]",
+            help="Closers to store the gallery under, separated by commas; with +lengths codecs that keep "
+            "signs alone store lengths as signs too, and others leave the map out.  [default: "
+            "none,recenter,balanced,balanced+lengths]",
         ),
     ] = None,
     closure: Annotated[
@@ -185,10 +186,10 @@ def _studied(
 
     from modgap.cli._console import progress, say
     from modgap.index import study as study_of
-    from modgap.index.choosing import chosen_codecs
+    from modgap.index.choosing import chosen_codecs, row_count
     from modgap.io import read_array, read_labels
 
-    total = len(chosen_codecs(engines, codecs)) * len(maps)  # before anything is read
+    total = row_count(chosen_codecs(engines, codecs), maps)  # before anything is read
     fit_queries, labels, items = (beside[name] for name in ("fit_queries", "labels", "item_labels"))
     asked, rows = read_array(given["queries"]), read_array(given["gallery"])
     known = None if fit_queries is None else read_array(fit_queries)

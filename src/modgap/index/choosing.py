@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from typing import TypeAlias
@@ -11,11 +12,15 @@ from modgap.index import registry
 from modgap.index.engine import Engine
 from modgap.index.records import CodecRow
 
-__all__ = ["Pair", "chosen_codecs", "is_file", "opened"]
+__all__ = ["LENGTHS", "Pair", "chosen_codecs", "is_file", "of_signs", "opened", "row_count"]
 
 #: An engine and one of its codecs.
 Pair: TypeAlias = "tuple[Engine, str]"
 _DEFAULT = "faiss"
+#: After a closer's name: the lengths of its rows are stored too, as signs.
+LENGTHS = "+lengths"
+#: Codecs that keep the sign of each dimension and nothing else, by their words after a graph's.
+_SIGNS = re.compile(r"(1bit|b1|bit|binary(:asymmetric)?|(.*,)?LSH[rt]*)$")
 
 
 def chosen_codecs(engines: Sequence[str | Engine], codecs: Sequence[str]) -> list[Pair]:
@@ -50,6 +55,17 @@ def is_file(pair: Pair) -> bool:
     """Whether the codec is the path of an index that stands."""
     opens = getattr(pair[0], "opens", None)
     return opens is not None and bool(opens(pair[1]))
+
+
+def of_signs(codec: str) -> bool:
+    """Whether a codec keeps signs alone, so that rows lose their lengths in it."""
+    return _SIGNS.match(codec.strip().removeprefix("HNSW,")) is not None
+
+
+def row_count(pairs: Sequence[Pair], maps: Sequence[object]) -> int:
+    """Return how many rows a study has at most: maps with lengths are for codecs of signs."""
+    kept = [one for one in maps if isinstance(one, str) and one.endswith(LENGTHS)]
+    return sum(len(maps) - (0 if of_signs(codec) else len(kept)) for _, codec in pairs)
 
 
 def opened(pairs: Sequence[Pair], stack: ExitStack) -> tuple[list[Pair], list[CodecRow]]:

@@ -16,16 +16,15 @@ from modgap.closers.maps import PARTS
 from modgap.decisions.metric import COSINE, INNER_PRODUCT, Metric, as_metric
 from modgap.decisions.neighbors import nearest
 from modgap.errors import ArgumentError, ClosureError, ShapeError
+from modgap.index.choosing import LENGTHS
 from modgap.index.records import DEPTHS
 from modgap.index.served import Served
 
-__all__ = ["LENGTHS", "Ground", "Maps", "closures", "leaves_gallery", "make_ground", "mapped"]
+__all__ = ["Ground", "Maps", "closures", "leaves_gallery", "make_ground", "mapped"]
 
 #: Closures by the names of their columns; None leaves both sides as they are.
 Maps = Mapping[str, Closure | Served | None]
 
-#: After a closer's name: the lengths of its rows are stored too, as signs.
-LENGTHS = "+lengths"
 #: Maps that no query is looked at for.
 _UNFITTED = ("none", "recenter")
 _FEWEST = 4

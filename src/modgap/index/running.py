@@ -25,7 +25,7 @@ from modgap.errors import (
     MissingExtraError,
     ModgapError,
 )
-from modgap.index.choosing import Pair, chosen_codecs, is_file, opened
+from modgap.index.choosing import LENGTHS, Pair, chosen_codecs, is_file, of_signs, opened
 from modgap.index.engine import Engine, Index
 from modgap.index.existing import map_for_existing
 from modgap.index.ground import Ground, Maps, closures, leaves_gallery, make_ground, mapped
@@ -36,7 +36,7 @@ from modgap.index.served import Served
 __all__ = ["MAPS", "study"]
 
 #: What a study tries unasked.
-MAPS = ("none", "recenter", "balanced")
+MAPS = ("none", "recenter", "balanced", f"balanced{LENGTHS}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,8 +82,8 @@ def study(
         searched as it is, under maps that
         need no other rows in it).
     maps : sequence of str, Closure or Served
-        Closers by name, or fitted closures; after a name `+lengths` stores what `Served.with_lengths`
-        learns too: for codecs that keep signs alone.
+        Closers by name, or fitted closures. With `+lengths` after a name codecs that keep signs alone store
+        what `Served.with_lengths` learns too; other codecs leave such a map out.
     fit_queries : array (f, d), optional
         What maps are fitted to. By default one half of the queries at random; the other half judges.
     labels : array (m,) of int, optional
@@ -118,6 +118,7 @@ def study(
     """
     factors = _factors(rescore)
     pairs = chosen_codecs(engines, codecs)
+    maps = _useful(maps, pairs)
     ground = make_ground(
         queries,
         gallery,
@@ -132,8 +133,6 @@ def study(
         seed=seed,
     )
     found = closures(ground, maps)
-    if not found:
-        raise ArgumentError("`maps` must name at least one; none leaves the rows as they are")
     rows = list(_rows(ground, found, pairs, factors, seed, on_row))
     if all(row.failed is not None for row in rows):
         reasons = "; ".join(dict.fromkeys(str(row.failed) for row in rows))
@@ -144,6 +143,29 @@ def study(
     return IndexStudy(
         tuple(rows), _setting(ground, found, factors, len(queries), len(gallery), seed)
     )
+
+
+def _useful(
+    maps: Sequence[str | Closure | Served], pairs: Sequence[Pair]
+) -> Sequence[str | Closure | Served]:
+    """Return the maps without those that only codecs of signs take, where there is none.
+
+    Raises
+    ------
+    ArgumentError
+        None is left.
+    """
+    if not maps:
+        raise ArgumentError("`maps` must name at least one; none leaves the rows as they are")
+    if any(of_signs(codec) for _, codec in pairs):
+        return maps
+    useful = [one for one in maps if not (isinstance(one, str) and one.endswith(LENGTHS))]
+    if not useful:
+        raise ArgumentError(
+            f"`maps` {maps[0]} is for codecs that keep signs alone, such as faiss-1bit, and none is among "
+            "the codecs; leave the lengths out"
+        )
+    return useful
 
 
 def _factors(rescore: Iterable[int]) -> tuple[int, ...]:
@@ -186,7 +208,11 @@ def _work(
     if files:
         yield (*_for_file(found, ground), files)
     for names in _alike(found, ground) if built else ():
-        yield (*_mapped(found, ground, names), built)
+        first = found[names[0]]
+        lengths = isinstance(first, Served) and first.lengths is not None
+        codecs = [pair for pair in built if of_signs(pair[1])] if lengths else built
+        if codecs:
+            yield (*_mapped(found, ground, names), codecs)
 
 
 def _alike(found: Maps, ground: Ground) -> list[list[str]]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from modgap.index.choosing import LENGTHS
 from modgap.index.records import TARGET, CodecRow, IndexStudy, standard_error
 
 __all__ = ["sentences"]
@@ -159,14 +160,18 @@ def _losses(by_map: dict[str, list[_Change]], depth: str) -> Iterator[str]:
         lost = sorted((one for one in changes if one.is_loss), key=lambda one: one.gain)
         if not lost:
             continue
-        named = "; ".join(_loss(one, depth) for one in lost[:_NAMED])
+        longer = {one.row.label: one for one in by_map.get(f"{name}{LENGTHS}", ()) if one.is_gain}
+        named = "; ".join(_loss(one, longer.get(one.row.label), depth) for one in lost[:_NAMED])
         rest = f"; and {len(lost) - _NAMED} more" if len(lost) > _NAMED else ""
         yield f"`{name}` loses in {len(lost)} of {len(changes)} codecs: {named}{rest}. Leave it out there."
 
 
-def _loss(one: _Change, depth: str) -> str:
+def _loss(one: _Change, longer: _Change | None, depth: str) -> str:
     today, then = _two(one.bare, one.row, depth)
-    return f"{one.row.label} finds {today} of 100 today and {then} with it"
+    remedy = (
+        "" if longer is None else f" (but {_of_100(longer.row, depth)} with `{longer.row.map}`)"
+    )
+    return f"{one.row.label} finds {today} of 100 today and {then} with it{remedy}"
 
 
 def _work(study: IndexStudy, bare: dict[str, CodecRow]) -> Iterator[str]:

@@ -231,12 +231,15 @@ class TestWhatIsBuilt:
         """The sample loses in signs what it had in a common sign; lengths give it back, and more."""
         pytest.importorskip("faiss")
         words = ("none", "balanced", "balanced+lengths")
-        found = index.study(texts, images, codecs=["faiss-1bit"], maps=words, reference=0)
+        codecs = ["faiss-1bit", "faiss:SQ4"]
+        found = index.study(texts, images, codecs=codecs, maps=words, reference=0)
+        assert [row.map for row in found] == [*words, *words[:2]]  # SQ4 keeps lengths by itself
         none, balanced, lengths = (found["faiss:1bit", word] for word in words)
         assert (none.bytes_per_vector, lengths.bytes_per_vector) == (16, 20)
         assert balanced.recall["10"] < none.recall["10"] < lengths.recall["10"]
         assert found.text[0].startswith("Your faiss:1bit index finds")
         assert "`balanced+lengths` 5" in found.text[0]
+        assert any("with it (but 5" in line for line in found.text if "loses" in line)
 
     @pytest.mark.parametrize(
         ("codec", "says"),
@@ -367,6 +370,7 @@ class TestMistakes:
         ("settings", "error", "says"),
         [
             ({"maps": []}, ArgumentError, "`maps` must name at least one"),
+            ({"maps": ["balanced+lengths"]}, ArgumentError, "codecs that keep signs alone"),
             ({"maps": ["magic"]}, ArgumentError, "must be one of none"),
             ({"maps": ["procrustes"]}, ArgumentError, "fitted to pairs"),
             ({"metric": "euclidean"}, ArgumentError, "`metric` must be cosine or ip"),

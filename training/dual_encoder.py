@@ -14,6 +14,7 @@ import io
 import json
 import math
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,7 +26,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from modgap.encode.dual_encoder import (
+    ImageTower,
+    TextTower,
+    sigmoid_loss,
+    softmax_loss,
+    words_of,
+)
+
 REPOSITORY = Path(__file__).resolve().parent.parent
+sys.path.append(str(REPOSITORY / "examples"))
+
+from train_dual_encoder import batches, cropped, optimizer_of  # noqa: E402
+
 DATA_VARIABLE = "MODGAP_TEST_DATA"
 PIXELS = 32
 
@@ -177,26 +190,7 @@ def as_pixels(images: Tensor) -> Tensor:
     return images.permute(0, 3, 1, 2).float() / 255
 
 
-def cropped(images: Tensor, generator: torch.Generator, margin: int = 4) -> Tensor:
-    """Images (n, 32, 32, 3), each moved by up to `margin` pixels and mirrored half the time."""
-    n, device = len(images), images.device
-    padded = F.pad(images.permute(0, 3, 1, 2).float(), (margin,) * 4, mode="reflect")
-    padded = padded.to(images.dtype).permute(0, 2, 3, 1)
-    top, left = torch.randint(2 * margin + 1, (2, n), generator=generator).to(device)
-    mirror = (torch.rand(n, generator=generator) < 0.5).to(device)
-    steps = torch.arange(PIXELS, device=device)
-    rows = top[:, None] + steps
-    columns = left[:, None] + torch.where(mirror[:, None], steps.flip(0), steps)
-    item = torch.arange(n, device=device)[:, None, None]
-    return padded[item, rows[:, :, None], columns[:, None, :]]
-
-
 # ---------------------------------------------------------------------------------------- towers
-
-
-def words_of(caption: str) -> list[str]:
-    """Lower-case words of a caption, its full stop a word of its own."""
-    return caption.lower().replace(".", " .").split()
 
 
 def tokenize(texts: Sequence[str]) -> tuple[Tensor, int]:
@@ -207,71 +201,6 @@ def tokenize(texts: Sequence[str]) -> tuple[Tensor, int]:
     for row, text in enumerate(split):
         tokens[row, : len(text)] = torch.tensor([vocabulary[word] for word in text])
     return tokens, len(vocabulary) + 1
-
-
-def _convolution(inputs: int, outputs: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()
-    )
-
-
-class Residual(nn.Module):
-    """A convolution, added to its input."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.body = _convolution(width, width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Features of the same shape."""
-        return x + self.body(x)
-
-
-class ImageTower(nn.Module):
-    """Images (n, 3, 32, 32) in [0, 1] to points (n, dim), not yet of unit length."""
-
-    def __init__(self, dim: int, width: int) -> None:
-        super().__init__()
-        self.body = nn.Sequential(
-            nn.PixelUnshuffle(2),  # 2 x 2 pixels become channels: a quarter of the work
-            _convolution(12, width),
-            _convolution(width, 2 * width),
-            nn.MaxPool2d(2),
-            _convolution(2 * width, 4 * width),
-            Residual(4 * width),
-            nn.MaxPool2d(2),
-            _convolution(4 * width, 8 * width),
-            Residual(8 * width),
-            nn.AdaptiveAvgPool2d(1),
-            nn.Flatten(),
-        )
-        self.head = nn.Linear(8 * width, dim)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Points (n, dim) in the precision of the head's weights."""
-        return self.head(self.body((x - 0.47) / 0.25))
-
-
-class TextTower(nn.Module):
-    """Token numbers (n, length) to points (n, dim), not yet of unit length."""
-
-    def __init__(self, dim: int, vocabulary: int, length: int, width: int = 64) -> None:
-        super().__init__()
-        self.words = nn.Embedding(vocabulary, width)
-        self.places = nn.Parameter(0.1 * torch.randn(length, width))
-        layer = nn.TransformerEncoderLayer(
-            width, 4, 2 * width, dropout=0.0, batch_first=True, norm_first=True
-        )
-        self.body = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
-        self.norm = nn.LayerNorm(width)
-        self.head = nn.Linear(width, dim)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Points (n, dim)."""
-        ended = tokens == 0
-        x = self.body(self.words(tokens) + self.places, src_key_padding_mask=ended)
-        kept = (~ended)[:, :, None].to(x.dtype)
-        return self.head(self.norm((x * kept).sum(1) / kept.sum(1)))
 
 
 @dataclass(frozen=True)
@@ -342,20 +271,6 @@ def same_caption(numbers: Tensor) -> Tensor:
     would punish the right answer.
     """
     return (numbers[:, None] == numbers[None, :]).float()
-
-
-def softmax_loss(logits: Tensor, positives: Tensor) -> Tensor:
-    """CLIP's symmetric cross entropy, its target spread evenly over a row's true pairs."""
-    rows = positives / positives.sum(1, keepdim=True)
-    columns = positives / positives.sum(0, keepdim=True)
-    along_rows = -(rows * logits.log_softmax(1)).sum(1).mean()
-    along_columns = -(columns * logits.log_softmax(0)).sum(0).mean()
-    return (along_rows + along_columns) / 2
-
-
-def sigmoid_loss(logits: Tensor, positives: Tensor) -> Tensor:
-    """SigLIP's loss: every pair a yes-or-no question of its own, summed over a row."""
-    return -F.logsigmoid(logits * (2 * positives - 1)).sum(1).mean()
 
 
 LOSSES = {"softmax": softmax_loss, "sigmoid": sigmoid_loss}
@@ -432,16 +347,6 @@ class Step:
     model: DualEncoder
 
 
-def batches(n: int, size: int, steps: int, generator: torch.Generator) -> Iterator[Tensor]:
-    """Row numbers of `steps` batches, the rows shuffled anew for every pass."""
-    order = torch.empty(0, dtype=torch.int64)
-    for _ in range(steps):
-        if len(order) < size:
-            order = torch.cat([order, torch.randperm(n, generator=generator)])
-        yield order[:size]
-        order = order[size:]
-
-
 def learning_rate(step: int, settings: Settings) -> float:
     """Return the rate: a linear rise for a tenth of the steps, then as `settings.schedule` says.
 
@@ -455,16 +360,6 @@ def learning_rate(step: int, settings: Settings) -> float:
         return settings.learning_rate
     progress = (step - rise) / max(1, settings.steps - rise)
     return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
-
-
-def _optimizer(model: DualEncoder, settings: Settings) -> torch.optim.AdamW:
-    """AdamW that decays matrices and kernels, not biases, norms and the temperature."""
-    trained = [p for p in model.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in trained if p.ndim > 1], "weight_decay": settings.weight_decay},
-        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=(0.9, 0.98))
 
 
 def templates_in_turn(photos: Photos, captions: Captions) -> Tensor:
@@ -486,7 +381,7 @@ def _drawn(
     else:
         templates = torch.randint(len(captions.templates), (len(rows),), generator=draw)
         templates = templates.to(rows.device)
-        images = cropped(photos.images[rows], draw)
+        images = cropped(photos.images[rows], draw, margin=4)
     numbers = templates * len(captions.classes) + photos.labels[rows]
     return shown_as(as_pixels(images), templates, captions), numbers
 
@@ -511,7 +406,7 @@ def train(
     placed = photos.first(6 * len(model.tokens))
     shown = shown_as(as_pixels(placed.images), templates_in_turn(placed, captions), captions)
     set_start(model, settings, shown)
-    optimizer = _optimizer(model, settings)
+    optimizer = optimizer_of(model, settings.learning_rate, settings.weight_decay)
     low = settings.precision == "bfloat16"
     if hook:
         hook(Step(0, math.nan, model))

@@ -21,7 +21,15 @@ from modgap.io.atomic import atomic_path
 
 torch: Any = require("torch", "torch")
 
-__all__ = ["MARK", "DualEncoder", "Shape", "vocabulary_of", "words_of"]
+__all__ = [
+    "MARK",
+    "DualEncoder",
+    "Shape",
+    "sigmoid_loss",
+    "softmax_loss",
+    "vocabulary_of",
+    "words_of",
+]
 
 #: The file that tells such a checkpoint.
 MARK = "dual_encoder.json"
@@ -216,3 +224,19 @@ class DualEncoder(torch.nn.Module):  # type: ignore[misc]
             ) from None
         model.eval()
         return model
+
+
+def softmax_loss(logits: Any, same: Any) -> Any:
+    """Return CLIP's symmetric cross entropy (Radford et al., 2021) of logits (n, n).
+
+    `same` (n, n) holds 1 where a pair is a true one; a row's target is spread evenly over its true pairs.
+    """
+    rows, columns = same / same.sum(1, keepdim=True), same / same.sum(0, keepdim=True)
+    along_rows = -(rows * logits.log_softmax(1)).sum(1).mean()
+    along_columns = -(columns * logits.log_softmax(0)).sum(0).mean()
+    return (along_rows + along_columns) / 2
+
+
+def sigmoid_loss(logits: Any, same: Any) -> Any:
+    """Return SigLIP's loss (Zhai et al., 2023): every pair a question of its own, summed over a row."""
+    return -torch.nn.functional.logsigmoid(logits * (2 * same - 1)).sum(1).mean()

@@ -11,7 +11,13 @@ torch = pytest.importorskip("torch")
 PIL = pytest.importorskip("PIL.Image")
 
 from modgap import encode  # noqa: E402
-from modgap.encode.dual_encoder import DualEncoder, Shape, vocabulary_of  # noqa: E402
+from modgap.encode.dual_encoder import (  # noqa: E402
+    DualEncoder,
+    Shape,
+    sigmoid_loss,
+    softmax_loss,
+    vocabulary_of,
+)
 from modgap.errors import ModelError  # noqa: E402
 
 TEXTS = ["a photo of a cat.", "a red dog", "a CAT.", "something, unseen"]
@@ -56,3 +62,19 @@ def test_a_damaged_checkpoint_is_one_line(tmp_path: Path) -> None:
         encode.load(f"dual:{folder}")
     with pytest.raises(ModelError, match="holds no checkpoint"):
         encode.load(f"dual:{tmp_path / 'absent'}")
+
+
+def test_the_losses_of_published_models() -> None:
+    """Against their definitions, pair by pair; two texts of four are equal."""
+    torch.manual_seed(0)
+    logits = torch.randn(4, 4, dtype=torch.float64)
+    same = torch.eye(4, dtype=torch.float64)
+    direct = torch.nn.functional.cross_entropy
+    expected = (direct(logits, torch.arange(4)) + direct(logits.T, torch.arange(4))) / 2
+    torch.testing.assert_close(softmax_loss(logits, same), expected)
+    same[0, 1] = same[1, 0] = 1
+    both = logits.log_softmax(1) + logits.log_softmax(0)
+    expected = -(both[:2, :2].sum() / 2 + both[2, 2] + both[3, 3]) / 8
+    torch.testing.assert_close(softmax_loss(logits, same), expected)
+    answers = torch.nn.functional.binary_cross_entropy_with_logits(logits, same, reduction="sum")
+    torch.testing.assert_close(sigmoid_loss(logits, same), answers / 4)

@@ -1,6 +1,7 @@
 """`modgap export`: files that other runtimes read, and one line where that cannot be."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -39,6 +40,21 @@ def test_a_file_for_each_map(closure, modgap):
     one = modgap("export", "closure.safetensors", "--to", "onnx", "--out", "q.onnx",
                  "--side", "queries")  # fmt: skip
     assert "Wrote q.onnx." in one
+
+
+def test_one_modality_of_a_mixed_collection(closure, modgap):
+    sample = load_sample()
+    items = {"image": sample.images, "text": sample.texts[0]}
+    closers.calibrate(sample.texts[1], items).save("mixed.safetensors")
+    words = ("export", "mixed.safetensors", "--to", "json", "--out", "m.json")
+    modgap(*words)
+    assert list(json.loads(Path("m.json").read_text())["sides"]) == [
+        "queries",
+        "gallery_image",
+        "gallery_text",
+    ]
+    modgap(*words, "--side", "gallery", "--modality", "text")
+    assert list(json.loads(Path("m.json").read_text())["sides"]) == ["gallery_text"]
 
 
 @pytest.mark.parametrize(

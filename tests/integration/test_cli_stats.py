@@ -1,6 +1,7 @@
 """`modgap stats` and `modgap close --stats`: published moments in the place of rows."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -40,6 +41,12 @@ def test_what_is_written_is_shown(published, modgap):
     printed = modgap("stats", "show", "stats.safetensors")
     assert "Made of the sample." in printed
     assert "tiny; rows at unit length" in printed
+
+
+def test_several_processes_write_the_same_file(published, modgap):
+    modgap("stats", "write", "--queries", "texts.npy", "--gallery", "shards", "--model", "tiny",
+           "--card", "card.md", "--workers", "2", "--out", "again.safetensors")  # fmt: skip
+    assert Path("again.safetensors").read_bytes() == Path("stats.safetensors").read_bytes()
 
 
 def test_closing_from_statistics_is_closing_from_rows(published, files, modgap):

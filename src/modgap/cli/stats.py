@@ -6,12 +6,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from modgap.cli._inputs import Gallery, JsonOption, MetricOption, Queries, TemplateOption
+from modgap.cli._inputs import (
+    EngineOption,
+    Gallery,
+    JsonOption,
+    MetricOption,
+    Queries,
+    SchedulerOption,
+    TemplateOption,
+    WorkersOption,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from modgap._core.moments import Moments
     from modgap.closers.model_statistics import ModelStatistics
+    from modgap.decisions.metric import Metric
     from modgap.io import Source
 
 OutOption = Annotated[
@@ -49,6 +60,9 @@ def write(
     ] = None,
     metric: MetricOption = "cosine",
     template: TemplateOption = None,
+    engine: EngineOption = "local",
+    workers: WorkersOption = None,
+    scheduler: SchedulerOption = None,
     json: JsonOption = False,
 ) -> None:
     r"""Write the moments of a model's queries and gallery, for others to fit closers to.
@@ -61,18 +75,25 @@ def write(
       modgap stats write --queries texts.npy --gallery images.npy --model openai/clip-vit-base-patch32 \
                          --card card.md --out clip-stats.safetensors
     """
+    from modgap.cli._console import progress
+    from modgap.cli._engine import EngineChoice
     from modgap.cli._inputs import check_out
     from modgap.cli.close import check_sources
+    from modgap.closers.model_statistics import ModelStatistics
     from modgap.decisions.metric import as_metric
     from modgap.io import open_source
 
     seen = as_metric(metric)
+    choice = EngineChoice(engine, workers, scheduler)
     target = check_out(out, suffixes=(".safetensors",))
     _check_replaceable(target)
     text = "" if card is None else _card(card)
     left, right = open_source(queries), open_source(gallery)
     check_sources(left, right)
-    found = _read(left, right, gallery, template, (model, text), seen, shown=not json)
+    with choice.opened() as workplace, progress("reading", total=left.rows, shown=not json) as job:
+        how = {"engine": workplace, "tell": job}
+        parts, items = _read(left, right, gallery, template, seen, how)
+    found = ModelStatistics(model, tuple(parts), items, seen, text)
     found.save(target)
     _say(found, str(target), json=json)
 
@@ -156,33 +177,27 @@ def _read(
     right: Source,
     gallery: str,
     template: int | None,
-    named: tuple[str, str],
-    metric: Any,
-    *,
-    shown: bool,
-) -> ModelStatistics:
-    """Return the statistics of two sources, read block by block."""
+    metric: Metric,
+    how: dict[str, Any],
+) -> tuple[list[Moments], Moments]:
+    """Return the moments of two sources, the queries' in thirds; `how` has engine and tell."""
     from modgap._core.checks import check_cloud
     from modgap._core.moments import Moments
-    from modgap.cli._console import progress
     from modgap.cli._task import check_template, one_gallery
     from modgap.closers._transport import FOLDS
-    from modgap.closers.model_statistics import ModelStatistics
     from modgap.engines import Reading, moments_of
 
     check_template(right.shape, gallery, template)
-    with progress("reading queries", total=left.rows, shown=shown) as job:
-        folds = FOLDS if left.rows >= 2 * FOLDS else 1
-        parts = moments_of(left, Reading("queries", metric, folds=folds), tell=job)
-        job.stage("reading gallery", total=right.rows)
-        if len(right.shape) == 3:
-            rows = one_gallery(right.read(), gallery, template)
-            rows = check_cloud(rows, "gallery", zero_rows=not metric.needs_directions)
-            items = Moments.from_rows(metric.prepare(rows), precision="float64")
-        else:
-            (items,) = moments_of(right, Reading("gallery", metric), tell=job)
-    model, card = named
-    return ModelStatistics(model, tuple(parts), items, metric, card)
+    if len(right.shape) == 3:
+        rows = one_gallery(right.read(), gallery, template)
+        rows = check_cloud(rows, "gallery", zero_rows=not metric.needs_directions)
+        items = Moments.from_rows(metric.prepare(rows), precision="float64")
+    else:
+        how["tell"].stage("reading gallery", total=right.rows)
+        (items,) = moments_of(right, Reading("gallery", metric), **how)
+    how["tell"].stage("reading queries", total=left.rows)
+    folds = FOLDS if left.rows >= 2 * FOLDS else 1
+    return moments_of(left, Reading("queries", metric, folds=folds), **how), items
 
 
 def _say(found: ModelStatistics, out: str | None, *, json: bool) -> None:

@@ -13,25 +13,21 @@ from typing import Any
 
 import numpy as np
 
-import modgap
 from modgap._core.checks import check_count
 from modgap._core.extras import require
 from modgap.datasets.collection import Collection, Item
-from modgap.encode.class_texts import CLASS_FILES
 from modgap.encode.encoder import Encoder
 from modgap.encode.pictures import as_rgb, thumbnail
-from modgap.errors import ArgumentError, DataError, FormatError
-from modgap.io._guard import check_file, reading, shown
+from modgap.encode.record import Record
+from modgap.errors import DataError, FormatError
+from modgap.io._guard import shown
 from modgap.io.atomic import atomic_path
 from modgap.io.lock import sole_writer
 from modgap.io.manifest import combine
 from modgap.io.writers import write_array
 
-__all__ = ["RECORD", "Embedded", "embed"]
+__all__ = ["Embedded", "embed"]
 
-#: Name of the record in the output folder.
-RECORD = "embed.json"
-_VERSION = 1
 #: Items a shard, unless asked otherwise.
 SHARD = 10_000
 
@@ -129,7 +125,7 @@ def embed(
     _make(folder)
     with sole_writer(folder):
         job = _Job(encoder, collection, folder, texts, strict, thumbnails)
-        record = _Record.open(folder, _settings(encoder, collection, rows, texts, thumbnails))
+        record = Record.open(folder, _settings(encoder, collection, rows, texts, thumbnails))
         return job.run(record, rows, progress or (lambda done: None))
 
 
@@ -156,99 +152,6 @@ def _settings(
     }
 
 
-@dataclass
-class _Record:
-    """The record of an output folder; every change is saved at once."""
-
-    folder: Path
-    settings: dict[str, Any]
-    shards: list[dict[str, Any]] = field(default_factory=list)
-    complete: bool = False
-
-    @classmethod
-    def open(cls, folder: Path, settings: dict[str, Any]) -> _Record:
-        path = folder / RECORD
-        for stale in folder.rglob(".*.tmp*"):
-            stale.unlink(missing_ok=True)
-        if not os.path.lexists(path):
-            names = {p.name for p in folder.iterdir() if not p.name.startswith(".")}
-            foreign = names - set(CLASS_FILES)
-            if foreign:
-                raise FormatError(
-                    f"`{shown(folder)}` holds `{shown(sorted(foreign)[0])}`, which no run of embed wrote; "
-                    "choose an empty output folder"
-                )
-            return cls(folder, settings)
-        check_file(path)
-        with reading(path, "json"):
-            found = json.loads(path.read_text(encoding="utf-8"))
-            if found["modgap_embed"] != _VERSION:
-                raise ValueError("another version")
-            record = cls(folder, dict(found["settings"]), list(found["shards"]))
-        if record.settings != json.loads(json.dumps(settings, default=str)):
-            raise ArgumentError(
-                f"`{shown(folder)}` holds embeddings made otherwise: "
-                f"{_differences(record.settings, settings)}; choose another output folder"
-            )
-        return record
-
-    def done(self, number: int, keys: str) -> bool:
-        """Whether a shard stands in the record, was made from these items, and its files lie there."""
-        if number >= len(self.shards) or self.shards[number]["items"] != keys:
-            return False
-        files = self.shards[number]["files"]
-        return all(
-            (self.folder / name).is_file() and (self.folder / name).stat().st_size == entry["bytes"]
-            for name, entry in files.items()
-        )
-
-    def add(self, shard: dict[str, Any]) -> None:
-        """Put the next shard into the record."""
-        self.shards.append(shard)
-        self.save()
-
-    def next_name(self, kind: str, suffix: str) -> str:
-        """Return the name of the next file of a kind; a shard in which nothing can be read has none."""
-        number = sum(
-            name.startswith(f"{kind}/") for shard in self.shards for name in shard["files"]
-        )
-        return f"{kind}/{kind}_{number}{suffix}"
-
-    def save(self) -> None:
-        document = {
-            "modgap_embed": _VERSION,
-            "modgap": modgap.__version__,
-            "complete": self.complete,
-            "counts": {
-                name: sum(shard[name] for shard in self.shards) for name in ("images", "texts")
-            }
-            | {"skipped": sum(len(shard["skipped"]) for shard in self.shards)},
-            "settings": self.settings,
-            "shards": self.shards,
-        }
-        with atomic_path(self.folder / RECORD) as temporary:
-            temporary.write_text(json.dumps(document, indent=1, default=str), encoding="utf-8")
-
-
-def _differences(before: dict[str, Any], now: dict[str, Any]) -> str:
-    """Return in words which settings are not the same."""
-    now = json.loads(json.dumps(now, default=str))
-    found = []
-    for name in before:
-        if before[name] == now.get(name):
-            continue
-        if isinstance(before[name], dict):
-            inner = [k for k in before[name] if before[name][k] != now[name].get(k)]
-            found.append(
-                f"{name} {inner[0]} {shown(before[name][inner[0]])}, now {shown(now[name].get(inner[0]))}"
-                if inner
-                else name
-            )
-        else:
-            found.append(f"{name} {shown(before[name])}, now {shown(now.get(name))}")
-    return "; ".join(found[:3])
-
-
 @dataclass(frozen=True)
 class _Job:
     """One collection through one encoder into one folder."""
@@ -260,7 +163,7 @@ class _Job:
     strict: bool
     thumbnails: bool
 
-    def run(self, record: _Record, rows: int, tell: Progress) -> Embedded:
+    def run(self, record: Record, rows: int, tell: Progress) -> Embedded:
         count, resumed, number = len(self.collection), 0, 0
         for number, start in enumerate(range(0, count, rows)):
             items = list(self.collection.items(start, min(start + rows, count)))
@@ -275,7 +178,7 @@ class _Job:
             record.add({**self._shard(record, items, tell), "items": keys})
         return self._finish(record, number + 1, resumed)
 
-    def _shard(self, record: _Record, items: Sequence[Item], tell: Progress) -> dict[str, Any]:
+    def _shard(self, record: Record, items: Sequence[Item], tell: Progress) -> dict[str, Any]:
         """Encode one shard, write its files, and return its entry of the record."""
         found = _Rows(items)
         digest = hashlib.sha256()
@@ -372,7 +275,7 @@ class _Job:
             parquet.write_table(arrow.table(columns), temporary)
         files[name] = _entry(self.folder / name)
 
-    def _finish(self, record: _Record, shards: int, resumed: int) -> Embedded:
+    def _finish(self, record: Record, shards: int, resumed: int) -> Embedded:
         record.shards[shards:] = []
         images = sum(shard["images"] for shard in record.shards)
         texts = sum(shard["texts"] for shard in record.shards)
@@ -403,7 +306,7 @@ class _Job:
         return Embedded(self.folder, images, texts, len(skipped), shards, resumed, kinds)
 
     @staticmethod
-    def _has(record: _Record, kind: str) -> bool:
+    def _has(record: Record, kind: str) -> bool:
         return any(
             name.startswith(f"{kind}/") for shard in record.shards for name in shard["files"]
         )

@@ -22,8 +22,8 @@ MANIFEST = "modgap.json"
 _VERSION = 1
 #: The record is saved when this many times as long has passed as saving it took.
 _SAVE_SHARE = 20
-# As `atomic` calls what has not its name yet.
-_STALE = re.compile(r"\.(.+)\.[0-9a-f]{8}\.tmp(\..+)?", re.DOTALL)
+#: How `atomic` calls what has not its name yet.
+STALE = re.compile(r"\.(.+)\.[0-9a-f]{8}\.tmp(\..+)?", re.DOTALL)
 
 Shape: TypeAlias = tuple[int, ...]
 #: What a run did: ``shards`` and ``rows`` in total, ``skipped`` shards, ``bytes`` written.
@@ -123,7 +123,7 @@ class Manifest:
         """Remove what killed runs left of the claimed files and the record; no other end leaves any."""
         names = {*self.files, MANIFEST}
         for path in list(self.folder.iterdir()):
-            stale = _STALE.fullmatch(path.name)
+            stale = STALE.fullmatch(path.name)
             if stale and stale[1] in names and Path(stale[1]).suffix == stale[2]:
                 path.unlink(missing_ok=True)
 

@@ -134,7 +134,7 @@ def test_what_lies_in_the_folder(encoder: Encoder, tmp_path: Path) -> None:
 def test_a_second_run_makes_nothing_again(encoder: Encoder, tmp_path: Path) -> None:
     encode.embed(encoder, shelf(), tmp_path / "out", shard_rows=10)
     before = contents(tmp_path / "out")
-    (tmp_path / "out" / "img_emb" / ".img_emb_1.npy.1234.tmp.npy").write_bytes(
+    (tmp_path / "out" / "img_emb" / ".img_emb_1.npy.0123abcd.tmp.npy").write_bytes(
         b"left by a killed run"
     )
     again = encode.embed(encoder, shelf(), tmp_path / "out", shard_rows=10)

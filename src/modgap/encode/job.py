@@ -6,8 +6,9 @@ import csv
 import hashlib
 import json
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +117,8 @@ def embed(
     -----
     Every file appears whole, and a shard counts once it stands in the record, so a run that is killed at
     any moment leaves whole shards and temporary files, which the next run sweeps. Batches are the same
-    whoever makes them, so the bytes are too.
+    whoever makes them, so the bytes are too. A few batches of pictures are held at a time, and of a shard
+    its rows and what is known of them: memory grows neither with the number of pictures nor their size.
     """
     folder = Path(out)
     rows = check_count(shard_rows, "shard_rows")
@@ -166,27 +168,29 @@ class _Job:
     def run(self, record: Record, rows: int, tell: Progress) -> Embedded:
         count, resumed, number = len(self.collection), 0, 0
         for number, start in enumerate(range(0, count, rows)):
-            items = list(self.collection.items(start, min(start + rows, count)))
-            keys = combine(
-                *(part for item in items for part in (item.key, item.label, *item.texts))
-            )
-            if record.done(number, keys):
+            stop = min(start + rows, count)
+            if number < len(record.shards) and record.done(number, self._keys(start, stop)):
                 resumed += 1
-                tell(len(items))
+                tell(stop - start)
                 continue
             record.shards[number:] = []
-            record.add({**self._shard(record, items, tell), "items": keys})
+            record.add(self._shard(record, start, stop, tell))
         return self._finish(record, number + 1, resumed)
 
-    def _shard(self, record: Record, items: Sequence[Item], tell: Progress) -> dict[str, Any]:
+    def _keys(self, start: int, stop: int) -> str:
+        found = _Rows()
+        deque(found.passing(self.collection.items(start, stop)), maxlen=0)
+        return found.keys()
+
+    def _shard(self, record: Record, start: int, stop: int, tell: Progress) -> dict[str, Any]:
         """Encode one shard, write its files, and return its entry of the record."""
-        found = _Rows(items)
+        found, items = _Rows(), self.collection.items(start, stop)
         digest = hashlib.sha256()
-        if any(item.image is not None for item in items):
-            self._images(found, digest, tell)
+        if any(item.image is not None for item in self.collection.items(start, stop)):
+            self._images(found, items, digest, tell)
         else:
-            found.kept = list(range(len(items)))
-        kept = [items[i] for i in found.kept]
+            found.kept = [i for i, _ in enumerate(found.passing(items))]
+        kept = [found.items[i] for i in found.kept]
         files: dict[str, Any] = {}
         if found.rows is not None and len(found.rows):
             self._write(files, record.next_name("img_emb", ".npy"), found.rows)
@@ -196,7 +200,7 @@ class _Job:
             for part in self.encoder.stream("text", texts):
                 blocks.append(part.rows)
                 if found.rows is None:
-                    tell(round(len(part.rows) * len(items) / len(texts)))
+                    tell(round(len(part.rows) * (stop - start) / len(texts)))
             self._write(files, record.next_name("text_emb", ".npy"), np.concatenate(blocks))
             if found.rows is not None:
                 first = sum(shard["images"] for shard in record.shards)
@@ -206,18 +210,19 @@ class _Job:
             table = self._table(kept, found.thumbnails)
             self._write_table(files, record.next_name("metadata", ".parquet"), table)
         return {
-            "first": items[0].key,
+            "first": found.items[0].key,
+            "items": found.keys(),
             "images": 0 if found.rows is None else len(found.rows),
             "texts": len(texts),
             "labels": [item.label for item in kept if item.label is not None],
-            "skipped": [[items[i].key, reason] for i, reason in found.failures],
+            "skipped": [[found.items[i].key, reason] for i, reason in found.failures],
             "input_sha256": digest.hexdigest(),
             "files": files,
         }
 
-    def _images(self, found: _Rows, digest: Any, tell: Progress) -> None:
+    def _images(self, found: _Rows, items: Iterable[Item], digest: Any, tell: Progress) -> None:
         blocks = [np.zeros((0, self.encoder.dimension), dtype=np.float32)]
-        for part in self.encoder.stream("image", found.items, read=self._read):
+        for part in self.encoder.stream("image", found.passing(items), read=self._read):
             for position, reason in part.failures:
                 if self.strict:
                     raise DataError(
@@ -313,14 +318,26 @@ class _Job:
 
 
 class _Rows:
-    """What comes of the items of one shard."""
+    """What comes of the items of one shard, and what is known of them: all but their pictures."""
 
-    def __init__(self, items: Sequence[Item]) -> None:
-        self.items = items
+    def __init__(self) -> None:
+        self.items: list[Item] = []
         self.rows: np.ndarray | None = None
         self.kept: list[int] = []
         self.thumbnails: list[bytes | None] = []
         self.failures: list[tuple[int, str]] = []
+
+    def passing(self, items: Iterable[Item]) -> Iterator[Item]:
+        """Yield items, and remember them without their pictures, which may be large."""
+        for item in items:
+            self.items.append(replace(item, image=None))
+            yield item
+
+    def keys(self) -> str:
+        """Return a digest of all that was remembered."""
+        return combine(
+            *(part for item in self.items for part in (item.key, item.label, *item.texts))
+        )
 
 
 def _entry(path: Path) -> dict[str, Any]:

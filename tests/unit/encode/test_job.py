@@ -334,3 +334,37 @@ def test_a_picture_is_upright_and_an_animation_its_first_frame(tmp_path: Path) -
     image.save(tmp_path / "moving.gif", save_all=True, append_images=[PIL.fromarray(255 - pixels)])
     first = np.asarray(encode.as_rgb(tmp_path / "moving.gif"))
     assert first[5, 2, 0] > 200
+
+
+class Held(bytes):
+    """Bytes that count how many of them there are."""
+
+    alive = most = 0
+
+    def __new__(cls, data: bytes) -> Held:
+        Held.alive += 1
+        Held.most = max(Held.most, Held.alive)
+        return super().__new__(cls, data)
+
+    def __del__(self) -> None:
+        Held.alive -= 1
+
+
+class Streamed(Shelf):
+    """Pictures that are made as they are asked for."""
+
+    def items(self, start: int, stop: int) -> Iterator[Item]:
+        for item in self._items[start:stop]:
+            yield Item(item.key, Held(item.image), item.texts, item.label)
+
+
+def test_a_shard_holds_few_pictures_at_a_time(model: Path, tmp_path: Path) -> None:
+    encoder = encode.load(f"onnx:{model}", batch=4)
+    pictures = Streamed(shelf(120)._items)
+    Held.most = Held.alive
+    for resumed in (0, 1):  # a second run looks at the items, and holds none
+        assert encode.embed(encoder, pictures, tmp_path / "out").resumed == resumed
+        assert (
+            0 < Held.most <= 4 * 4
+        )  # the batch that runs, those on their way, and one beside them
+    assert Held.alive == 0

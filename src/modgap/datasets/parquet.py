@@ -25,6 +25,8 @@ TEXTS = ("captions", "caption", "texts", "text", "sentences", "caption_0", "TEXT
 LABELS = ("label", "labels", "fine_label", "cls", "class", "target")
 #: Rows that are decoded at once; a row holds a picture.
 _ROWS = 32
+#: Bytes of a column that are read ahead.
+_BUFFER = 2**20
 
 
 @dataclass(frozen=True)
@@ -128,21 +130,24 @@ class ParquetTable:
             first += file.count
 
     def _rows(self, file: _File, low: int, high: int) -> Iterator[tuple[int, dict[str, Any]]]:
-        ends = list(itertools.accumulate(file.groups))
-        groups = [g for g, end in enumerate(ends) if end > low and end - file.groups[g] < high]
-        row = ends[groups[0]] - file.groups[groups[0]]
-        with reading(file.path, "parquet"), self._library.ParquetFile(file.path) as handle:
-            batches = handle.iter_batches(
-                batch_size=_ROWS, row_groups=groups, columns=list(self._columns.values())
-            )
-            for batch in batches:
-                skip = max(low - row, 0)
-                part = batch.slice(skip, max(min(high - row, len(batch)) - skip, 0))
-                for i, values in enumerate(part.to_pylist() if len(part) else ()):
-                    yield row + skip + i, values
-                row += len(batch)
-            if row < high:
-                raise EOFError(f"it has {row} of {file.count} rows")
+        """Yield rows of a file with their numbers: a row group at a time and buffered, lest all be held."""
+        columns, end = list(self._columns.values()), 0
+        with (
+            reading(file.path, "parquet"),
+            self._library.ParquetFile(file.path, buffer_size=_BUFFER, pre_buffer=False) as handle,
+        ):
+            for group, count in enumerate(file.groups):
+                row, end = end, end + count
+                if end <= low or row >= high:
+                    continue
+                for batch in handle.iter_batches(_ROWS, [group], columns, use_threads=False):
+                    first, last = max(low - row, 0), min(high - row, len(batch))
+                    if first < last:
+                        values = batch.slice(first, last - first).to_pylist()
+                        yield from enumerate(values, row + first)
+                    row += len(batch)
+                if row < min(end, high):
+                    raise EOFError(f"it has {row} of {file.count} rows")
 
     def _item(self, file: _File, row: int, values: dict[str, Any]) -> Item:
         where = f"`{shown(file.path)}` row {row}"

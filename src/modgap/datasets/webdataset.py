@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import tarfile
@@ -16,6 +15,7 @@ import numpy as np
 
 from modgap.datasets._digest import Digest
 from modgap.datasets._files import MOST_CHARACTERS, check_text
+from modgap.datasets._names import Names
 from modgap.datasets._shards import shards_of
 from modgap.datasets.collection import Item, check_range
 from modgap.errors import DataError, FormatError
@@ -42,14 +42,11 @@ _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 
 @dataclass(frozen=True)
 class _Index:
-    """Where the parts of each item lie in one file: offset and size of each, -1 where it has none.
-
-    `names` is the place of the header of the item's first member, which holds the key.
-    """
+    """Where the parts of each item lie in one file: offset and size of each, -1 where it has none."""
 
     path: Path
     parts: np.ndarray
-    keys: array[int]
+    keys: Names
 
 
 class WebDataset:
@@ -75,7 +72,8 @@ class WebDataset:
 
     Notes
     -----
-    One pass over the headers finds the offsets, about 80 bytes an item; pictures are read where they lie.
+    One pass over the headers finds the offsets, 64 bytes an item beside its key; pictures are read where
+    they lie.
     Nothing is unpacked, so no name in an archive is ever a path on the machine.
     """
 
@@ -124,29 +122,19 @@ class WebDataset:
 
 def _indexed(path: Path) -> _Index:
     """Return where the parts of each item lie: one pass over the headers."""
-    size = check_file(path)
-    rows, keys, seen = array("q"), array("q"), array("Q")
-    current, end = None, 0
+    size, end, current = check_file(path), 0, None
+    rows, keys = array("q"), Names()
     with reading(path, "tar"), path.open("rb") as handle:
         _check_start(path, handle)
         with tarfile.open(fileobj=handle, mode="r:") as archive:
             for member in _members(archive):
-                end = member.offset_data + -(-member.size // _BLOCK) * _BLOCK
-                if end > size:
-                    raise FormatError(
-                        f"`{shown(path)}` is cut short: `{shown(member.name)}` ends at byte {end:,} of "
-                        f"{size:,}; download it again"
-                    )
-                if member.isdir():
-                    continue
-                key, part = _key_and_part(path, member)
+                end = _end_of(path, member, size)
+                key, part = ("", None) if member.isdir() else _key_and_part(path, member)
                 if part is None:
                     continue
                 if key != current:
                     current = key
-                    digest = hashlib.blake2b(key.encode(), digest_size=8).digest()
-                    seen.append(int.from_bytes(digest, "little"))
-                    keys.append(member.offset)
+                    keys.append(key)
                     rows.extend([-1] * (2 * len(_MOST)))
                 place = len(rows) - 2 * len(_MOST) + 2 * part
                 if rows[place + 1] >= 0:
@@ -161,9 +149,19 @@ def _indexed(path: Path) -> _Index:
                 f"`{shown(path)}` has no end mark after byte {end:,}: it is cut short; download it again"
             )
         parts = np.array(rows, dtype=np.int64).reshape(-1, len(_MOST), 2)
-        found = _Index(path, parts, keys)
-        _check_once(found, seen)
-    return found
+        _check_once(path, keys)
+    return _Index(path, parts, keys)
+
+
+def _end_of(path: Path, member: tarfile.TarInfo, size: int) -> int:
+    """Return where a member ends, with what fills its last block."""
+    end = member.offset_data + -(-member.size // _BLOCK) * _BLOCK
+    if end > size:
+        raise FormatError(
+            f"`{shown(path)}` is cut short: `{shown(member.name)}` ends at byte {end:,} of {size:,}; "
+            "download it again"
+        )
+    return end
 
 
 def _check_start(path: Path, handle: BinaryIO) -> None:
@@ -221,34 +219,23 @@ def _key_and_part(path: Path, member: tarfile.TarInfo) -> tuple[str, int | None]
     return (f"{head}/{stem}" if head else stem), part
 
 
-def _check_once(found: _Index, seen: array[int]) -> None:
+def _check_once(path: Path, keys: Names) -> None:
     """Raise a DataError where a key comes twice, not one after the other."""
-    values, places, counts = np.unique(
-        np.array(seen, dtype=np.uint64), return_index=True, return_counts=True
-    )
-    if values.size < len(seen):
-        with found.path.open("rb") as handle:
-            key = _key(found, handle, int(places[int(counts.argmax())]))
-        raise DataError(
-            f"`{shown(found.path)}` has the item `{shown(key)}` twice, not one after the other; write it "
-            "with the members of an item together"
-        )
-
-
-def _key(shard: _Index, handle: BinaryIO, i: int) -> str:
-    """Return the key of an item from the header of its first member."""
-    handle.seek(shard.keys[i])
-    with tarfile.open(fileobj=handle, mode="r:") as archive:
-        member = archive.next()
-    if member is None:
-        raise FormatError(f"`{shown(shard.path)}` changed while it was read")
-    return _key_and_part(shard.path, member)[0]
+    seen: set[str] = set()
+    for i in range(len(keys)):
+        key = keys[i]
+        if key in seen:
+            raise DataError(
+                f"`{shown(path)}` has the item `{shown(key)}` twice, not one after the other; write it "
+                "with the members of an item together"
+            )
+        seen.add(key)
 
 
 def _item(shard: _Index, handle: BinaryIO, i: int, prefix: str) -> Item:
     with reading(shard.path, "tar"):
-        key = _key(shard, handle, i)
         raw = [_bytes(shard, handle, i, part) for part in range(len(_MOST))]
+    key = shard.keys[i]
     where = f"`{shown(shard.path)}` item `{shown(key)}`"
     texts, label = _described(raw, where)
     image = raw[_IMAGE]

@@ -327,6 +327,80 @@ def signs(result: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n\n" + "\n".join(wrong)
 
 
+def engines(result: dict[str, Any]) -> str:
+    """Return a line a codec of every engine: recall by map, own kind, rescored, work."""
+    head = ["engine and codec", "bytes", "own kind", "`none`", "`recenter`", "`balanced`", "gain",
+            "with lengths", "rescored x4", "work for .9"]  # fmt: skip
+    lines = [_line(head), _line(["---"] * len(head))]
+    by_codec: dict[str, dict[str, Any]] = {}
+    for one in result["details"]["rows"]:
+        label = f"{one['engine']}:{one['codec']}" if one["codec"] else one["engine"]
+        by_codec.setdefault(label, {})[one["map"]] = one
+    for label, maps in by_codec.items():
+        bare, ours = maps.get("none"), maps.get("balanced")
+        if bare is None or ours is None or bare["failed"] or ours["failed"]:
+            reason = next(one["failed"] for one in maps.values() if one["failed"])
+            lines.append(_line([label, f"failed: {reason}", *[""] * (len(head) - 2)]))
+            continue
+        cells = [
+            f"**{_share(one['recall']['10'])}**" if name == _best(maps) else _share(one["recall"]["10"])
+            for name, one in ((name, maps.get(name)) for name in ENGINE_MAPS)
+            if one is not None
+        ]  # fmt: skip
+        shown = dict(zip((n for n in ENGINE_MAPS if n in maps), cells, strict=True))
+        lines.append(
+            _line([
+                label, f"{bare['bytes_per_vector']:,.0f}", _share(bare["own_kind"]["10"]),
+                *(shown.get(name, "") for name in ENGINE_MAPS[:3]), _gain(**ours["over_none"]),
+                shown.get("balanced+lengths", ""),
+                f"{_share(bare['rescored']['4']['recall']['10'])} → "
+                f"{_share(ours['rescored']['4']['recall']['10'])}",
+                _works(bare, ours),
+            ])
+        )  # fmt: skip
+    return "\n".join(lines)
+
+
+ENGINE_MAPS = ("none", "recenter", "balanced", "balanced+lengths")
+
+
+def _best(maps: dict[str, Any]) -> str:
+    return max(maps, key=lambda name: maps[name]["recall"]["10"])
+
+
+def _works(bare: dict[str, Any], ours: dict[str, Any]) -> str:
+    """Return the work of both for a recall of .9, in distance computations or microseconds."""
+    if not bare["work"]:
+        return ""
+    counted = bare["work"]["counted"]
+    texts = [
+        "never" if one["work"]["queries"] is None
+        else f"{one['work']['queries']:,.0f}" if counted
+        else f"{1e6 * one['work']['queries']:,.0f} µs"
+        for one in (bare, ours)
+    ]  # fmt: skip
+    return " → ".join(texts)
+
+
+def engine_peers(result: dict[str, Any]) -> str:
+    """Return LeanVec's matrices, our strongest coordinates and OPQ, in the same run."""
+    head = ["codec", "map", "bytes", "recall@10", "rescored x2", "rescored x4", "work for .9"]
+    lines = [_line(head), _line(["---"] * len(head))]
+    for one in result["details"]["rows"]:
+        if one["failed"]:
+            continue
+        error = one["recall_stderr"]["10"]
+        lines.append(
+            _line([
+                f"{one['engine']}:{one['codec']}", one["map"], f"{one['bytes_per_vector']:,.0f}",
+                f"{_share(one['recall']['10'])} ± {_share(error)}",
+                *(_share(one["rescored"][factor]["recall"]["10"]) for factor in ("2", "4")),
+                _works(one, one).partition(" → ")[0],
+            ])
+        )  # fmt: skip
+    return "\n".join(lines)
+
+
 #: For each page, what stands between which markers: the part, and the subject that it is made from.
 PAGES: dict[str, dict[str, tuple[Callable[[dict[str, Any]], str], str]]] = {
     "docs/guide/indexing.md": {
@@ -335,6 +409,11 @@ PAGES: dict[str, dict[str, tuple[Callable[[dict[str, Any]], str], str]]] = {
         "peers": (peers, "peers"),
         "graphs": (graphs, "graphs"),
         "fitting": (fitting, "fitting"),
+    },
+    "docs/guide/index_study.md": {
+        "engines": (engines, "engines"),
+        "engine_stores": (engines, "engine_stores"),
+        "engine_peers": (engine_peers, "engine_peers"),
     },
     "docs/guide/measuring.md": {"bits": (bits, "bits")},
     "docs/guide/mixed.md": {"mixed": (mixed, "mixed"), "scales": (scales, "mixed")},

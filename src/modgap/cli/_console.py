@@ -140,6 +140,9 @@ class Job:
     def stage(self, text: str, *, total: int | None = None) -> None:
         """Begin another stage, from nothing done, of `total` if that is known."""
 
+    def note(self, line: str) -> None:
+        """Show a line that stays, above the bar."""
+
 
 class _DrawnJob(Job):
     def __init__(self, bar: Progress, text: str, total: int | None) -> None:
@@ -151,6 +154,9 @@ class _DrawnJob(Job):
 
     def stage(self, text: str, *, total: int | None = None) -> None:
         self._bar.reset(self._task, description=text, total=total)
+
+    def note(self, line: str) -> None:
+        self._bar.console.print(line)
 
 
 @contextmanager

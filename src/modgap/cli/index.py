@@ -182,9 +182,7 @@ def _studied(
     quiet: bool,
 ) -> IndexStudy:
     """Return the study of what the paths hold, with a bar and a line a row on a terminal."""
-    import sys
-
-    from modgap.cli._console import progress, say
+    from modgap.cli._console import progress
     from modgap.index import study as study_of
     from modgap.index.choosing import chosen_codecs, row_count
     from modgap.io import read_array, read_labels
@@ -194,13 +192,11 @@ def _studied(
     asked, rows = read_array(given["queries"]), read_array(given["gallery"])
     known = None if fit_queries is None else read_array(fit_queries)
     own, theirs = (None if path is None else read_labels(path).labels for path in (labels, items))
-    watched = sys.stdout.isatty() and not quiet
     with progress("studying", total=total, unit="codecs", shown=not quiet) as advance:
 
         def on_row(row: CodecRow) -> None:
+            advance.note(_line(row))
             advance(1)
-            if watched:
-                say(_line(row))
 
         return study_of(
             asked,

@@ -139,14 +139,14 @@ class CodecRow:
             Queries to count, with repetitions: to resample.
         """
         sweep = self.own_sweep if own else self.sweep
-        if not sweep:
-            return None
-        shares = [one.shares if chosen is None else one.shares[chosen] for one in sweep]
-        recall = np.maximum.accumulate([each.mean() for each in shares])
-        if recall[-1] < target:
-            return None
         work = [one.computations if self.counted else one.seconds for one in sweep]
-        return float(np.interp(target, recall, np.asarray(work, dtype=np.float64)))
+        return _price_at(sweep, work, target, chosen)
+
+    def effort_at(
+        self, target: float = TARGET, *, chosen: np.ndarray | None = None
+    ) -> float | None:
+        """Return the setting of work for a mean recall of the ten nearest, as `work_at`."""
+        return _price_at(self.sweep, [one.effort for one in self.sweep], target, chosen)
 
     @cached_property
     def counted(self) -> bool:
@@ -154,8 +154,12 @@ class CodecRow:
         return bool(self.sweep) and all(one.computations is not None for one in self.sweep)
 
     def work_over(self, other: CodecRow, target: float = TARGET) -> tuple[float, float] | None:
-        """Return the work over that of another row, and its error by resampling the queries."""
-        work, bare = self.work_at(target), other.work_at(target)
+        """Return the work over that of another row, and its error by resampling the queries.
+
+        Where distances are not counted it is the effort over the other's: times say more of the machine.
+        """
+        price = CodecRow.work_at if self.counted and other.counted else CodecRow.effort_at
+        work, bare = price(self, target), price(other, target)
         if work is None or bare is None:
             return None
         rng = np.random.default_rng(0)
@@ -163,8 +167,7 @@ class CodecRow:
         ratios = []
         for _ in range(_RESAMPLES):
             chosen = rng.integers(count, size=count)
-            pair = (row.work_at(target, chosen=chosen) for row in (self, other))
-            mine, its = pair
+            mine, its = (price(row, target, chosen=chosen) for row in (self, other))
             if mine is not None and its is not None:
                 ratios.append(mine / its)
         error = float(np.std(ratios)) if len(ratios) > _RESAMPLES / 2 else float("nan")
@@ -195,6 +198,7 @@ class CodecRow:
             "work": {
                 "counted": self.counted,
                 "recall": TARGET,
+                "effort": self.effort_at(),
                 "queries": self.work_at(),
                 "own_kind": self.work_at(own=True),
             }
@@ -299,6 +303,22 @@ class IndexStudy:
     def __repr__(self) -> str:
         codecs = len(dict.fromkeys(row.label for row in self.rows))
         return f"IndexStudy({codecs} codecs, maps: {', '.join(self.maps)})"
+
+
+def _price_at(
+    sweep: Sequence[Effort],
+    prices: Sequence[float | None],
+    target: float,
+    chosen: np.ndarray | None,
+) -> float | None:
+    """Return what a mean recall costs, interpolated between settings; None where none reaches it."""
+    if not sweep:
+        return None
+    shares = [one.shares if chosen is None else one.shares[chosen] for one in sweep]
+    recall = np.maximum.accumulate([each.mean() for each in shares])
+    if recall[-1] < target:
+        return None
+    return float(np.interp(target, recall, np.asarray(prices, dtype=np.float64)))
 
 
 def _summary(name: str, shares: Shares | None) -> dict[str, Any]:

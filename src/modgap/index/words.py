@@ -187,22 +187,19 @@ def _work(study: IndexStudy, bare: dict[str, CodecRow]) -> Iterator[str]:
                 yield f"{row.label} reaches a recall of {TARGET:g} only {who}."
             continue
         ratio, error = over
-        if row.counted and abs(ratio - 1) > _ERRORS * _finite(error):
+        if abs(ratio - 1) <= _ERRORS * _finite(error):
+            continue
+        if row.counted:
             yield (
                 f"{row.label} takes {before.work_at():,.0f} distance computations a query for a recall "
                 f"of {TARGET:g}; with `{row.map}` {row.work_at():,.0f}, {ratio:.2f} ± {error:.2f} times "
                 f"as many.{_own_work(before, row)}"
             )
-        elif not row.counted and abs(ratio - 1) > max(_ERRORS * _finite(error), _TIMING):
+        else:
             yield (
-                f"{row.label} takes {1e6 * (before.work_at() or 0):,.0f} µs a query for a recall of "
-                f"{TARGET:g}; with `{row.map}` {1e6 * (row.work_at() or 0):,.0f}, as timed here, "
-                f"{ratio:.2f} times as long."
+                f"{row.label} takes an effort of {before.effort_at():,.0f} for a recall of {TARGET:g}; "
+                f"with `{row.map}` {row.effort_at():,.0f}, {ratio:.2f} ± {error:.2f} times as much."
             )
-
-
-#: Times differ by so much on a shared machine without meaning anything.
-_TIMING = 0.4
 
 
 def _own_work(before: CodecRow, row: CodecRow) -> str:

@@ -152,6 +152,7 @@ class TestFigures:
         assert row([0.5, 0.5], [0.8, 0.8]).work_at(0.9) is None
         assert row([0.95, 0.95], [1.0, 1.0]).work_at(0.9) == 100
         assert row([1.0, 0.8], [1.0, 1.0]).work_at(0.9, chosen=np.array([0, 0])) == 100
+        assert row([0.8, 0.8], [1.0, 1.0]).effort_at(0.9) == pytest.approx(1.5)
         ratio, error = row([0.8] * 9, [1.0] * 9).work_over(row([0.85] * 9, [1.0] * 9))
         assert (ratio, error) == (pytest.approx(200 / (100 + 200 / 3)), pytest.approx(0, abs=1e-12))
 

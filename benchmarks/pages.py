@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import table
 
 SETS = {
@@ -368,18 +369,21 @@ def _best(maps: dict[str, Any]) -> str:
     return max(maps, key=lambda name: maps[name]["recall"]["10"])
 
 
-def _works(bare: dict[str, Any], ours: dict[str, Any]) -> str:
-    """Return the work of both for a recall of .9, in distance computations or microseconds."""
-    if not bare["work"]:
+def _works(*found: dict[str, Any]) -> str:
+    """Return what a recall of .9 takes: distance computations, or the setting where none are counted."""
+    if not found[0]["work"]:
         return ""
-    counted = bare["work"]["counted"]
-    texts = [
-        "never" if one["work"]["queries"] is None
-        else f"{one['work']['queries']:,.0f}" if counted
-        else f"{1e6 * one['work']['queries']:,.0f} µs"
-        for one in (bare, ours)
-    ]  # fmt: skip
-    return " → ".join(texts)
+    word = "" if found[0]["work"]["counted"] else "ef "
+    return " → ".join(_needed(one, word) for one in found)
+
+
+def _needed(one: dict[str, Any], word: str) -> str:
+    price = "effort" if word else "computations"
+    recall = np.maximum.accumulate([each["recall"] for each in one["efforts"]])
+    if recall[-1] < one["work"]["recall"]:
+        return "never"
+    needed = np.interp(one["work"]["recall"], recall, [each[price] for each in one["efforts"]])
+    return f"{word}{needed:,.0f}"
 
 
 def engine_peers(result: dict[str, Any]) -> str:
@@ -395,7 +399,7 @@ def engine_peers(result: dict[str, Any]) -> str:
                 f"{one['engine']}:{one['codec']}", one["map"], f"{one['bytes_per_vector']:,.0f}",
                 f"{_share(one['recall']['10'])} ± {_share(error)}",
                 *(_share(one["rescored"][factor]["recall"]["10"]) for factor in ("2", "4")),
-                _works(one, one).partition(" → ")[0],
+                _works(one),
             ])
         )  # fmt: skip
     return "\n".join(lines)
@@ -412,8 +416,6 @@ PAGES: dict[str, dict[str, tuple[Callable[[dict[str, Any]], str], str]]] = {
     },
     "docs/guide/index_study.md": {
         "engines": (engines, "engines"),
-        "engine_stores": (engines, "engine_stores"),
-        "engine_peers": (engine_peers, "engine_peers"),
     },
     "docs/guide/measuring.md": {"bits": (bits, "bits")},
     "docs/guide/mixed.md": {"mixed": (mixed, "mixed"), "scales": (scales, "mixed")},

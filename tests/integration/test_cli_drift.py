@@ -58,6 +58,19 @@ def test_what_modgap_close_writes_can_be_checked(files, capsys):
     assert document["missing"] == []
 
 
+def test_one_modality_of_a_mixed_collection(files, capsys):
+    words = ("--queries", "texts.npy", "--gallery", "first.npy", "--companions", "second.npy")
+    assert main(["close", *words, "--method", "calibrate", "--out", "mixed.safetensors"]) == 0
+    capsys.readouterr()
+    words = ("mixed.safetensors", "--queries", "texts.npy", "--gallery", "second.npy")
+    code, out, _ = run(capsys, *words, "--modality", "companions", "--json")
+    document = json.loads(out)
+    assert (code, document["gallery"]["mean"]) == (0, pytest.approx(0.0, abs=1e-6))
+    code, _, err = run(capsys, *words)
+    assert code == 2
+    assert "(gallery, companions); say which one" in err
+
+
 def test_a_closure_that_has_drifted(files, capsys):
     words = ("center.safetensors", "--queries", "other.npy", "--gallery", "texts.npy")
     code, out, _ = run(capsys, *words)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,6 +18,7 @@ def check_closure(
     queries: str | None,
     gallery: str | None,
     template: int | None,
+    modality: str | None,
     thresholds: list[str] | None,
     *,
     json: bool,
@@ -39,7 +40,8 @@ def check_closure(
             "to check this installation"
         )
     limits = _thresholds(thresholds)
-    found = _found(Closure.load(closure), queries, gallery, template, limits, shown=not json)
+    how = {"modality": modality, "thresholds": limits}
+    found = _found(Closure.load(closure), queries, gallery, template, how, shown=not json)
     if json:
         document = {"closure": closure, "queries_source": queries, "gallery_source": gallery}
         print_json({**document, **found.to_dict(), "sentence": found.sentence})
@@ -69,7 +71,7 @@ def _found(
     queries: str,
     gallery: str,
     template: int | None,
-    limits: dict[str, float],
+    how: dict[str, Any],
     *,
     shown: bool,
 ) -> Drift:
@@ -97,7 +99,7 @@ def _found(
                 yield block
                 job(len(block))
 
-        return drift_of_blocks(closure, rows, blocks(), count=left.rows, thresholds=limits)
+        return drift_of_blocks(closure, rows, blocks(), count=left.rows, **how)
 
 
 def _checked(source: Source, name: str, zero_rows: bool) -> Iterator[np.ndarray]:

@@ -48,6 +48,14 @@ def doctor(
         str | None, typer.Option("--gallery", metavar=INPUT, help="The gallery of today, (n, d).")
     ] = None,
     template: TemplateOption = None,
+    modality: Annotated[
+        str | None,
+        typer.Option(
+            "--modality",
+            metavar="NAME",
+            help="Of a mixed collection: which modality the gallery items are.",
+        ),
+    ] = None,
     threshold: Annotated[
         list[str] | None,
         typer.Option(
@@ -84,7 +92,7 @@ def doctor(
     if closure is not None or queries is not None or gallery is not None:
         from modgap.cli._drift import check_closure
 
-        drifted = check_closure(closure, queries, gallery, template, threshold, json=json)
+        drifted = check_closure(closure, queries, gallery, template, modality, threshold, json=json)
         if drifted:
             raise typer.Exit(1)
         return

@@ -36,6 +36,7 @@ from modgap.closers.approximate import standard_scale
 from modgap.closers.balanced import balance
 from modgap.closers.maps import AffineMap
 from modgap.closers.mixed import MixedClosure, several_maps
+from modgap.closers.summary import summaries_of
 from modgap.decisions.metric import INNER_PRODUCT, Metric, as_metric
 from modgap.errors import ArgumentError, DataError, ShapeError
 
@@ -116,7 +117,8 @@ def calibrate(
     asked = checked_queries(queries, seen)
     collection = Collection.of(galleries, seen)
     check_widths(asked, collection)
-    return _calibrate(way, asked, collection, pairs, shares)
+    closure = _calibrate(way, asked, collection, pairs, shares)
+    return replace(closure, summaries=summaries_of(asked, collection.moments))
 
 
 def calibrate_moments(
@@ -158,7 +160,8 @@ def calibrate_moments(
         raise ShapeError(f"`queries` must have at least 2 row(s); got {queries.count}")
     check_spread(moments)
     scales = {name: scale_of_moments(way, queries, each) for name, each in moments.items()}
-    return _calibrated(way, seen, queries.count, moments, scales)
+    closure = _calibrated(way, seen, queries.count, moments, scales)
+    return replace(closure, summaries=summaries_of(queries, moments))
 
 
 def fit_mixed(
@@ -191,7 +194,8 @@ def fit_mixed(
     asked = checked_queries(queries, seen)
     collection = Collection.of(galleries, seen)
     check_widths(asked, collection)
-    return fit_collection(method, asked, collection, pairs=pairs, shares=shares)
+    closure = fit_collection(method, asked, collection, pairs=pairs, shares=shares)
+    return replace(closure, summaries=summaries_of(asked, collection.moments))
 
 
 def fit_collection(

@@ -90,8 +90,15 @@ def write_closure(closure: Closure, path: str | Path) -> Path:
             if value is not None:
                 tensors[f"{side}.{part}"] = np.asarray(value, dtype=np.float64, order="C")
     if closure.summary is not None:
-        header["fit"], kept = _summary_parts(closure.summary)
+        header["fit"], kept = _summary_parts(closure.summary, "fit")
         tensors |= kept
+    if isinstance(closure, MixedClosure):
+        header["fits"] = {}
+        for i, name in enumerate(closure.modalities):
+            if name in closure.summaries:
+                stated, kept = _summary_parts(closure.summaries[name], f"fit {i}")
+                header["fits"][name] = stated
+                tensors |= kept
     if not tensors:  # safetensors files hold one tensor at least
         tensors["queries.none"] = np.zeros(1)
     # Bytes and our own write: the library's writer reports a full disk as an error of its own.
@@ -120,7 +127,8 @@ def read_closure(path: str | Path) -> Closure:
         if "modalities" in header:
             return _read_mixed(header, tensors, fields)
         if "fit" in header:  # files of earlier versions have none
-            fields["summary"] = _read_summary(header, tensors)
+            stated = field(header, "fit", mapping)
+            fields["summary"] = _read_summary(stated, tensors, "fit", _width(header))
         queries, gallery = (_read_map(header, tensors, side) for side in _SIDES)
         if queries.output_width != gallery.output_width:
             raise ValueError(
@@ -152,34 +160,53 @@ def _read_mixed(
         name: field(field(header, "scales", mapping), name, factor)
         for name in field(header, "scales", mapping)
     }
+    known = field(header, "fits", mapping) if "fits" in header else {}
+    for name in known:
+        if name not in names:
+            raise ValueError(f"`fits` names {name!r:.40}, which is no modality of it")
+    summaries = {
+        name: _read_summary(field(known, name, mapping), tensors, f"fit {i}", queries.width)
+        for i, name in enumerate(names)
+        if name in known
+    }
     return MixedClosure(
-        queries=queries, gallery=several_maps(maps), galleries=maps, scales=scales, **fields
+        queries=queries,
+        gallery=several_maps(maps),
+        galleries=maps,
+        scales=scales,
+        summaries=summaries,
+        **fields,
     )
 
 
-def _summary_parts(summary: FitSummary) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+def _summary_parts(summary: FitSummary, at: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Return what a summary adds to the header, and its tensors."""
     stated: dict[str, Any] = {"bits": summary.bits}
-    tensors = {"fit.axes": np.ascontiguousarray(summary.axes)}
+    tensors = {f"{at}.axes": np.ascontiguousarray(summary.axes)}
     for side in _SIDES:
         own = getattr(summary, side)
         stated[side] = {"count": own.count, "variance": own.variance}
-        tensors[f"fit.{side}.mean"] = np.ascontiguousarray(own.mean)
-        tensors[f"fit.{side}.within"] = np.ascontiguousarray(own.within)
+        tensors[f"{at}.{side}.mean"] = np.ascontiguousarray(own.mean)
+        tensors[f"{at}.{side}.within"] = np.ascontiguousarray(own.within)
     return stated, tensors
 
 
-def _read_summary(header: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> FitSummary:
+def _width(header: Mapping[str, Any]) -> int:
+    found: int = field(field(header, "queries", mapping), "width", whole)
+    return found
+
+
+def _read_summary(
+    stated: Mapping[str, Any], tensors: Mapping[str, np.ndarray], at: str, width: int
+) -> FitSummary:
     """Return what a closure remembers of its rows, its parts checked against each other."""
     from modgap.closers.summary import FitSummary, SideSummary
 
-    stated = field(header, "fit", mapping)
-    width = field(field(header, "queries", mapping), "width", whole)
-    axes = tensors["fit.axes"]
+    axes = tensors[f"{at}.axes"]
     k = axes.shape[-1] if axes.ndim else 0
-    shapes: dict[str, tuple[int, ...]] = {"fit.axes": (width, k)}
+    shapes: dict[str, tuple[int, ...]] = {f"{at}.axes": (width, k)}
     for side in _SIDES:
-        shapes |= {f"fit.{side}.mean": (width,), f"fit.{side}.within": (k, k)}
+        shapes |= {f"{at}.{side}.mean": (width,), f"{at}.{side}.within": (k, k)}
     for name, shape in shapes.items():
         value = tensors[name]
         if value.dtype.kind != "f" or value.shape != shape:
@@ -189,8 +216,8 @@ def _read_summary(header: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) 
     sides = {
         side: SideSummary(
             field(field(stated, side, mapping), "count", whole),
-            tensors[f"fit.{side}.mean"],
-            tensors[f"fit.{side}.within"],
+            tensors[f"{at}.{side}.mean"],
+            tensors[f"{at}.{side}.within"],
             field(field(stated, side, mapping), "variance", distance),
         )
         for side in _SIDES

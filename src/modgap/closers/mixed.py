@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,6 +13,9 @@ from modgap._core.checks import check_choice, check_cloud
 from modgap.closers.closure import Closure
 from modgap.closers.maps import AffineMap
 from modgap.errors import ClosureError, ShapeError
+
+if TYPE_CHECKING:
+    from modgap.closers.summary import FitSummary
 
 __all__ = ["MixedClosure", "by_modality", "several_maps"]
 
@@ -44,6 +47,8 @@ class MixedClosure(Closure):
         By modality.
     scales : mapping of str to float
         What `calibrate` divided each modality by; empty for other methods.
+    summaries : mapping of str to FitSummary
+        By modality, low moments of the rows of the fit; empty where they are not known.
 
     Examples
     --------
@@ -58,6 +63,7 @@ class MixedClosure(Closure):
 
     galleries: Mapping[str, AffineMap] = field(default_factory=dict)
     scales: Mapping[str, float] = field(default_factory=dict)
+    summaries: Mapping[str, FitSummary] = field(default_factory=dict, repr=False)
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -115,7 +121,7 @@ class MixedClosure(Closure):
             gallery=several_maps(galleries),
             comparison=other.comparison,
             gain=self.gain * other.gain,
-            summary=None,
+            summaries={},
         )
 
     def to(self, device: Any, dtype: Any = None) -> Any:

@@ -6,6 +6,7 @@ Counts, means, and second moments along a few leading axes of the gallery. No ro
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -157,6 +158,29 @@ def remembering(closure: Closure, stats: Statistics) -> Closure:
         queries = side_of_rows(rows, axes, stats.query_mean)
     gallery = SideSummary.of_moments(stats.gallery, axes)
     return replace(closure, summary=FitSummary(axes, queries, gallery, _bits(closure, stats)))
+
+
+def summaries_of(
+    queries: Moments | Array, galleries: Mapping[str, Moments]
+) -> dict[str, FitSummary]:
+    """Return a summary for each modality of a mixed collection, of queries as the metric sees them."""
+    found = {}
+    for name, items in galleries.items():
+        full = items.full_axes
+        axes = np.ascontiguousarray(to_numpy(full.axes)[:, : min(AXES, full.rank)])
+        if isinstance(queries, Moments):
+            asked = SideSummary.of_moments(queries, axes)
+        else:
+            asked = side_of_rows(queries, axes, _mean(queries))
+        found[name] = FitSummary(axes, asked, SideSummary.of_moments(items, axes), None)
+    return found
+
+
+def _mean(rows: Array) -> np.ndarray:
+    total = np.zeros(int(rows.shape[1]))
+    for part in block_slices(*rows.shape):
+        total += to_numpy(as_float64(rows[part, :])).sum(axis=0)
+    return total / int(rows.shape[0])
 
 
 def side_of_rows(rows: Array, axes: np.ndarray, mean: np.ndarray) -> SideSummary:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from modgap._core.arrays import Array, Float, as_float64, block_slices, to_numpy
-from modgap._core.checks import check_clouds, check_count, check_number
+from modgap._core.checks import check_choice, check_clouds, check_count, check_number
 from modgap._core.json import plain
 from modgap._core.moments import Moments
 from modgap.closers import fit_moments
@@ -20,7 +20,7 @@ from modgap.closers.closure import Closure
 from modgap.closers.maps import AffineMap
 from modgap.closers.mixed import MixedClosure
 from modgap.closers.statistics import Statistics
-from modgap.closers.summary import ScoreNoise, SideSummary, bits_of, side_of_rows
+from modgap.closers.summary import FitSummary, ScoreNoise, SideSummary, bits_of, side_of_rows
 from modgap.errors import (
     ArgumentError,
     ClosureError,
@@ -226,6 +226,7 @@ def drift(
     queries: Float[Array, "m d"],
     gallery: Float[Array, "n d"],
     *,
+    modality: str | None = None,
     thresholds: Mapping[str, float] | None = None,
     seed: int = 0,
 ) -> Drift:
@@ -238,6 +239,8 @@ def drift(
         m >= 8: halves of them are held out. At most 20,000 of them are looked at, evenly spread.
     gallery : array (n, d), floating
         n >= 2.
+    modality : str, optional
+        Mixed collection: which modality the gallery's rows are.
     thresholds : mapping, optional
         Of `bits`, `mean` and `spread`, those that are not to be as in `THRESHOLDS`.
     seed : int
@@ -246,9 +249,10 @@ def drift(
     Raises
     ------
     ArgumentError
-        There is no such threshold, or it is below 0.
+        There is no such threshold or modality, or a threshold is below 0.
     ClosureError
-        The rows have another width than the closure's, or it is one of a mixed collection.
+        The rows have another width than the closure's, or it is one of a mixed collection and no modality
+        is named; or nothing is known of the rows of its fit, nor of its scores.
     DataError, ShapeError
         The clouds do not fit together, hold NaN, or are too few.
 
@@ -275,6 +279,7 @@ def drift(
         queries[::step, :],
         blocks,
         count=int(queries.shape[0]),
+        modality=modality,
         thresholds=thresholds,
         seed=seed,
     )
@@ -286,6 +291,7 @@ def drift_of_blocks(
     gallery: Iterable[Array],
     *,
     count: int | None = None,
+    modality: str | None = None,
     thresholds: Mapping[str, float] | None = None,
     seed: int = 0,
 ) -> Drift:
@@ -295,11 +301,7 @@ def drift_of_blocks(
     """
     limits = _limits(thresholds)
     check_count(seed, "seed", low=0)
-    if isinstance(closure, MixedClosure):
-        raise ClosureError(
-            "drift is told of closures of one gallery; this one maps each modality of a mixed collection "
-            "on its own: fit it again to today's rows and compare its `scales`"
-        )
+    summary = _summary_of(closure, modality)
     if queries.shape[0] < _FEWEST:
         raise ShapeError(
             f"`queries` must have at least {_FEWEST} rows, half of which are held out; got "
@@ -310,12 +312,17 @@ def drift_of_blocks(
             f"this closure was fitted for embeddings of dimension {closure.queries.width}; got rows of "
             f"dimension {queries.shape[1]}"
         )
-    rows = to_numpy(as_float64(closure.metric.prepare(queries)))
     keeps = closure.bound is not None
+    if summary is None and not keeps:
+        raise ClosureError(
+            f"nothing can be told of this closure: `{closure.method}` may change answers, and its file "
+            "holds no summary of the rows of its fit; fit it again with this version"
+        )
+    rows = to_numpy(as_float64(closure.metric.prepare(queries)))
     reach = _Reach(closure) if keeps else None
     items = _read(closure, gallery, reach)
     missing = [] if keeps else [f"bits and exactness: `{closure.method}` may change answers"]
-    sides = _sides(closure, rows, count or len(rows), items, limits, missing)
+    sides = _sides(summary, rows, count or len(rows), items, limits, missing)
     bits = exactness = None
     if reach is not None:
         stats = Statistics.of_moments(
@@ -324,6 +331,23 @@ def drift_of_blocks(
         exactness = _exactness(closure, reach.most(rows), stats.resolution)
         bits = _bits(closure, rows, items, limits, seed, missing)
     return Drift(closure.method, *sides, bits, exactness, limits, tuple(missing))
+
+
+def _summary_of(closure: Closure, modality: str | None) -> FitSummary | None:
+    """Return what is known of the rows of the fit."""
+    if not isinstance(closure, MixedClosure):
+        if modality is not None:
+            raise ArgumentError(
+                "`modality` chooses among the gallery maps of a mixed collection; leave it out"
+            )
+        return closure.summary
+    names = ", ".join(closure.modalities)
+    if modality is None:
+        raise ClosureError(
+            f"this closure maps each modality of a mixed gallery on its own ({names}); say which one the "
+            "gallery's rows are (modality)"
+        )
+    return closure.summaries.get(check_choice(modality, "modality", closure.modalities))
 
 
 def _limits(thresholds: Mapping[str, float] | None) -> dict[str, float]:
@@ -406,14 +430,13 @@ def _exactness(closure: Closure, left_out: float, resolution: float) -> Exactnes
 
 
 def _sides(
-    closure: Closure,
+    summary: FitSummary | None,
     rows: np.ndarray,
     count: int,
     items: Moments,
     limits: Mapping[str, float],
     missing: list[str],
 ) -> tuple[SideDrift | None, SideDrift | None]:
-    summary = closure.summary
     if summary is None:
         missing.append(
             "moments and bits at the fit: the closure holds no summary of its rows; fit it again with "

@@ -312,3 +312,19 @@ class TestSummary:
         rewrite(path, lambda header: {**header, "fit": stated})
         with pytest.raises(FormatError, match="damaged closure file"):
             read_closure(path)
+
+    def test_of_a_mixed_collection(self, rng, tmp_path):
+        from modgap import closers
+
+        items = {"image": rng.normal(size=(8, D)), "text": rng.normal(size=(7, D)) + 2}
+        made = closers.calibrate(rng.normal(size=(9, D)), items)
+        path = write_closure(made, tmp_path / "mixed.safetensors")
+        found = read_closure(path).summaries
+        assert {name: each.gallery.count for name, each in found.items()} == {"image": 8, "text": 7}
+        np.testing.assert_array_equal(found["text"].axes, made.summaries["text"].axes)
+        rewrite(path, lambda header: {k: v for k, v in header.items() if k != "fits"})
+        assert read_closure(path).summaries == {}
+        for fits in (3, {"image": 3}, {"sound": {}}):
+            rewrite(path, lambda header, fits=fits: {**header, "fits": fits})
+            with pytest.raises(FormatError, match="damaged closure file"):
+                read_closure(path)

@@ -210,6 +210,47 @@ class TestOldAndOther:
         assert closure.summary is None
 
 
+class TestMixed:
+    """Of a mixed collection one modality is looked at, by its moments."""
+
+    @pytest.fixture(params=["calibrate", "calibrate+balanced", "center", "moments"])
+    def closure(self, request, tmp_path):
+        queries, images = clouds(0)
+        items = {"image": images, "text": clouds(5)[0]}
+        if request.param == "moments":
+            made = {
+                name: modgap.Moments.from_rows(each, precision="float64")
+                for name, each in items.items()
+            }
+            asked = modgap.Moments.from_rows(queries, precision="float64")
+            found = closers.calibrate_moments(asked, made, metric="ip")
+        else:
+            found = closers.fit_mixed(request.param, queries, items, metric="ip")
+        return modgap.load(found.save(tmp_path / "mixed.safetensors"))
+
+    def test_each_modality_has_its_own_summary(self, closure):
+        queries, images = clouds(1)
+        found = drift(closure, queries, images, modality="image")
+        assert not found.drifted
+        assert found.gallery.count_at_fit == 700
+        assert drift(closure, queries, queries, modality="text").gallery.count_at_fit == 900
+        moved = drift(closure, queries, images + 1.0, modality="image")
+        assert moved.drifted
+        assert moved.gallery.mean_moved
+
+    def test_a_modality_must_be_named(self, closure):
+        with pytest.raises(
+            ClosureError, match=r"\(image, text\); say which one the gallery's rows are"
+        ):
+            drift(closure, *clouds(1))
+        with pytest.raises(ArgumentError, match="`modality` must be one of image, text"):
+            drift(closure, *clouds(1), modality="sound")
+
+    def test_without_a_summary_nothing_can_be_told(self, closure):
+        with pytest.raises(ClosureError, match="nothing can be told of this closure: `c"):
+            drift(replace(closure, summaries={}), *clouds(1), modality="image")
+
+
 class TestMistakes:
     @pytest.fixture
     def closure(self):
@@ -239,11 +280,11 @@ class TestMistakes:
         with pytest.raises(DataError, match="`gallery` row 3"):
             drift(closure, queries, gallery)
 
-    def test_a_mixed_collection(self):
-        queries, gallery = clouds(0)
-        closure = closers.calibrate(queries, {"image": gallery, "text": queries})
-        with pytest.raises(ClosureError, match="closures of one gallery"):
-            drift(closure, queries, gallery)
+    def test_a_modality_where_there_is_none(self, closure):
+        with pytest.raises(
+            ArgumentError, match="`modality` chooses among the gallery maps of a mixed"
+        ):
+            drift(closure, *clouds(1), modality="image")
 
     def test_queries_of_no_length(self, closure):
         queries, gallery = clouds(1)

@@ -27,6 +27,7 @@ QUALITY = (
     "mixed",
     "signs",
     "engines",
+    "large",
 )
 SUBJECTS = SPEED + QUALITY
 RESULTS = _harness.HERE / "results"

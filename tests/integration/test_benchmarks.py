@@ -24,6 +24,7 @@ QUALITY = (
     "mixed",
     "signs",
     "engines",
+    "large",
 )
 SUBJECTS = SPEED + QUALITY
 KEYS = {

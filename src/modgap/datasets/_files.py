@@ -18,6 +18,7 @@ __all__ = [
     "is_file",
     "is_folder",
     "is_regular",
+    "is_whole",
     "listing",
     "read_json",
     "read_text",
@@ -49,12 +50,10 @@ def listing(folder: Path) -> list[os.DirEntry[str]]:
             f"`{shown(folder)}` cannot be listed: {reason}; check the path and its mode"
         ) from None
     for entry in entries:
-        try:
-            entry.name.encode()
-        except UnicodeEncodeError:
+        if not is_whole(entry.name):
             raise FormatError(
                 f"`{shown(folder)}` holds `{shown(entry.name)}`, a name that is no UTF-8; rename it"
-            ) from None
+            )
     return sorted(entries, key=lambda entry: entry.name)
 
 
@@ -121,7 +120,8 @@ def below(folder: Path, name: str, source: Path) -> Path:
         The name is absolute or leads out of the folder.
     """
     inner = PurePosixPath(name.replace("\\", "/"))
-    if not name or "\0" in name or inner.is_absolute() or ".." in inner.parts or ":" in name:
+    wrong = not name or "\0" in name or ":" in name or not is_whole(name)
+    if wrong or inner.is_absolute() or ".." in inner.parts:
         raise DataError(
             f"`{shown(source)}` names the picture `{shown(name)}`, which is no path below a folder"
         )
@@ -179,11 +179,18 @@ def check_text(text: Any, where: str) -> str:
         raise DataError(
             f"{where} has {len(text):,} characters; at most {MOST_CHARACTERS:,} are read"
         )
+    if not is_whole(text):
+        raise DataError(f"{where} holds half a character (a lone surrogate); correct it")
+    return text.strip()
+
+
+def is_whole(text: str) -> bool:
+    """Whether a text can be written as UTF-8: JSON can hold half of a character."""
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise DataError(f"{where} holds half a character (a lone surrogate); correct it") from None
-    return text.strip()
+        return False
+    return True
 
 
 def is_regular(path: Path) -> bool:

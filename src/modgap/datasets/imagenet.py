@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from modgap.datasets._files import is_folder, listing, read_json, read_text
+from modgap.datasets._files import check_text, is_folder, listing, read_json, read_text
 from modgap.datasets._listed import Listed
 from modgap.datasets.collection import Collection
 from modgap.datasets.folder import ImageFolder, is_companion
@@ -138,7 +138,10 @@ def _json_names(path: Path) -> Iterator[tuple[str, str]]:
         pair = value if isinstance(value, list) else [key, value]
         if len(pair) != 2 or not all(isinstance(one, str) for one in pair):
             raise DataError(f"`{shown(path)}` entry `{shown(key)}` is no synset with its words")
-        yield pair[0], pair[1].replace("_", " ")
+        yield (
+            pair[0],
+            check_text(pair[1], f"`{shown(path)}` entry `{shown(key)}`").replace("_", " "),
+        )
 
 
 def _read_answers(path: Path) -> Iterator[tuple[str, str]]:

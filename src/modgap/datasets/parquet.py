@@ -11,7 +11,7 @@ from typing import Any
 
 from modgap._core.extras import require
 from modgap.datasets._digest import Digest
-from modgap.datasets._files import below, check_text
+from modgap.datasets._files import below, check_text, is_whole
 from modgap.datasets._shards import shards_of
 from modgap.datasets.collection import Item, check_range
 from modgap.errors import ArgumentError, DataError, FormatError
@@ -236,7 +236,9 @@ def _class_names(schema: Any, column: str | None) -> tuple[str, ...] | None:
         names = json.loads(raw)["info"]["features"][column]["names"]
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
-    whole = isinstance(names, list) and names and all(isinstance(n, str) for n in names)
+    whole = (
+        isinstance(names, list) and names and all(isinstance(n, str) and is_whole(n) for n in names)
+    )
     return tuple(names) if whole else None
 
 

@@ -178,6 +178,7 @@ def _json_paraphrases(path: Path) -> dict[str, tuple[str, ...]]:
     for name, texts in loaded.items():
         if not isinstance(texts, list) or not texts:
             raise DataError(f"`{shown(path)}`: `{shown(name)}` must have a list of texts")
+        check_text(name, f"`{shown(path)}`: the name of a class")
         found[name] = tuple(check_text(text, f"`{shown(path)}`: `{shown(name)}`") for text in texts)
     return found
 

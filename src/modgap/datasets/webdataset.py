@@ -14,7 +14,7 @@ from typing import BinaryIO
 import numpy as np
 
 from modgap.datasets._digest import Digest
-from modgap.datasets._files import MOST_CHARACTERS, check_text
+from modgap.datasets._files import MOST_CHARACTERS, check_text, is_whole
 from modgap.datasets._names import Names
 from modgap.datasets._shards import shards_of
 from modgap.datasets.collection import Item, check_range
@@ -194,12 +194,8 @@ def _key_and_part(path: Path, member: tarfile.TarInfo) -> tuple[str, int | None]
     inner = PurePosixPath(name)
     if inner.name.startswith("."):  # what programs leave: ._x, .DS_Store
         return "", None
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        raise DataError(
-            f"`{shown(path)}` has a member `{shown(name)}`, a name that is no UTF-8"
-        ) from None
+    if not is_whole(name):
+        raise DataError(f"`{shown(path)}` has a member `{shown(name)}`, a name that is no UTF-8")
     if inner.is_absolute() or ".." in inner.parts or "\0" in name:
         raise DataError(
             f"`{shown(path)}` has a member `{shown(name)}`, whose name leads out of the archive"

@@ -219,6 +219,13 @@ HOSTILE: dict[str, tuple[Callable[[Path], Any], type[ModgapError], str]] = {
     "coco with half a character": (
         lambda r: changed_json(files.coco(r), set_item("annotations", 0, "caption", value="\ud800")),
         DataError, "half a character"),
+    "karpathy with half a character": (
+        lambda r: changed_json(files.karpathy(r), set_item("images", 1, "filename", value="\ud800")),
+        DataError, "no path below a folder"),
+    "imagenet with half a character": (
+        lambda r: (files.imagenet(r) and (r / "LOC_synset_mapping.txt").unlink()) or (files.put(
+            r / "Labels.json", '{"n01440764": "\\ud800", "n01443537": "x"}') and r / "ILSVRC/Data/CLS-LOC/train"),
+        DataError, "half a character"),
     "coco without its folder": (
         lambda r: (files.coco(r), (r / "val2017").rename(r / "moved"))[0], FormatError, "name their folder"),
     "coco with a folder of others": (

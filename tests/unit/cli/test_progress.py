@@ -57,6 +57,15 @@ def test_work_of_unknown_length_is_counted(drawn):
     assert "%" not in text
 
 
+def test_a_note_stays_above_the_bar(drawn):
+    def work(job):
+        job.note("faiss:SQ4 none: recall @10 0.867")
+        job(1)
+
+    assert "faiss:SQ4 none: recall @10 0.867" in drawn(work, total=2)
+    assert drawn(work, total=2, shown=False) == ""
+
+
 def test_nothing_is_drawn_where_nobody_looks(drawn):
     assert drawn(two_stages, total=2, shown=False) == ""
     assert drawn(two_stages, io.StringIO(), total=2) == ""

@@ -373,7 +373,8 @@ def _works(*found: dict[str, Any]) -> str:
     """Return what a recall of .9 takes: distance computations, or the setting where none are counted."""
     if not found[0]["work"]:
         return ""
-    word = "" if found[0]["work"]["counted"] else "ef "
+    word = "lists " if "IVF" in found[0]["codec"] else "ef "
+    word = "" if found[0]["work"]["counted"] else word
     return " → ".join(_needed(one, word) for one in found)
 
 
@@ -382,6 +383,8 @@ def _needed(one: dict[str, Any], word: str) -> str:
     recall = np.maximum.accumulate([each["recall"] for each in one["efforts"]])
     if recall[-1] < one["work"]["recall"]:
         return "never"
+    if recall[0] >= one["work"]["recall"]:
+        return f"{word}{one['efforts'][0][price]:,.0f} or less"
     needed = np.interp(one["work"]["recall"], recall, [each[price] for each in one["efforts"]])
     return f"{word}{needed:,.0f}"
 
@@ -416,6 +419,7 @@ PAGES: dict[str, dict[str, tuple[Callable[[dict[str, Any]], str], str]]] = {
     },
     "docs/guide/index_study.md": {
         "engines": (engines, "engines"),
+        "engine_stores": (engines, "engine_stores"),
     },
     "docs/guide/measuring.md": {"bits": (bits, "bits")},
     "docs/guide/mixed.md": {"mixed": (mixed, "mixed"), "scales": (scales, "mixed")},

@@ -7,12 +7,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import dataset_files as files
 import numpy as np
 import pytest
 
 from modgap import ZeroShot, evaluate
-from modgap.datasets import class_texts, prompts, read_classes, read_paraphrases, read_templates
-from modgap.encode import Card, Encoder, encode_classes, encode_ensemble, ensemble
+from modgap.cli import main
+from modgap.datasets import (
+    class_texts,
+    open_collection,
+    prompts,
+    read_classes,
+    read_paraphrases,
+    read_templates,
+)
+from modgap.encode import Card, Encoder, as_rgb, embed, encode_classes, encode_ensemble, ensemble
 from modgap.errors import ArgumentError, DataError, FormatError
 
 ROOT = Path(__file__).parents[3]
@@ -138,3 +147,36 @@ def test_encoded_classes_are_galleries_of_a_task() -> None:
         encode_ensemble(encoder, [["cat"], []])
     task = ZeroShot(rows[0], rows, np.arange(3), templates=templates)
     assert evaluate(task, "none", noises=()).rows[0].clean_accuracy == 1.0
+
+
+class Pixels:
+    """A tower whose row of a picture is made of its pixels."""
+
+    def prepare(self, item: Any) -> np.ndarray:
+        return np.asarray(as_rgb(item), dtype=np.float64).reshape(-1)[:8] + 1
+
+    def run(self, prepared: Sequence[np.ndarray]) -> np.ndarray:
+        return np.stack(list(prepared))
+
+
+def test_embedded_questions_become_multiple_choice(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """From the published file to the answer: the files of an embedding are inputs of a task as they are."""
+    card = Card(backend="test", model="both", dimension=8, modalities=("image", "text"))
+    encoder = Encoder(card, {"image": Pixels(), "text": Letters()}, workers=1)
+    questions = open_collection(files.aokvqa(tmp_path / "in"))
+    done = embed(encoder, questions, tmp_path / "out")
+    names = {kind: str(tmp_path / "out" / file) for kind, file in done.files.items()}
+    words = ["--queries", names["img_emb"], "--gallery", names["text_emb"], "--json"]
+    words += ["--owners", names["owners"], "--answers", names["labels"], "--methods", "none"]
+    assert main(["evaluate", *words, "--noise", "bins:64"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    task = found["task"]
+    assert (task["kind"], task["queries"], task["gallery"]) == ("multiple-choice", 2, 4)
+    items = list(questions.items(0, 2))
+    images = encoder.encode_images([item.image for item in items])
+    right = []
+    for image, item in zip(images, items, strict=True):
+        right.append(int(np.argmax(encoder.encode_texts(item.texts) @ image)) == item.label)
+    assert found["closers"][0]["clean_accuracy"] == np.mean(right)

@@ -24,7 +24,9 @@ def run(*, quick: bool, rounds: int | None = None) -> dict[str, Any]:
     if find_spec("svs"):
         maps.insert(1, leanvec(case.known, case.images, kept))
         engines = [Svs()]
-    codecs = (
-        ["faiss:SQ8"] if quick else ["faiss:flat", "faiss:SQ8", "faiss:SQ4", "faiss:OPQ64,PQ64"]
-    )
-    return document(case, [case.study(engines=engines, codecs=codecs, maps=maps, sample=400)])
+    codecs = ["faiss:SQ8"] if quick else ["faiss:flat", "faiss:SQ8", "faiss:SQ4"]
+    found = [case.study(engines=engines, codecs=codecs, maps=maps, sample=400)]
+    if not quick:  # the rotation takes a minute to learn
+        codecs = ["faiss:PQ32", "faiss:OPQ32,PQ32"]
+        found.append(case.study(codecs=codecs, maps=["none", "balanced"], sample=400))
+    return document(case, found)

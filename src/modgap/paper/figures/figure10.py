@@ -34,9 +34,9 @@ SIGMAS = (0.022, 0.040, 0.080)
 _CHOICES = 4
 _PRODUCTS = "none, inner product"
 _AOKVQA = (
-    "A-OKVQA is not at hand. Embed each image as a query and its four answers, each written out with "
-    "the question, as candidates (m, 4, d), and call modgap.evaluate(MultipleChoice(queries, candidates, "
-    "answers)); with modgap evaluate, pass candidates as the gallery and --answers."
+    "A-OKVQA is not at hand. modgap embed --images aokvqa:aokvqa_v1p0_val.json writes the images, the "
+    "choices of each question with whose they are, and the right ones; give them to modgap evaluate as "
+    "--queries, --gallery, --owners and --answers."
 )
 
 

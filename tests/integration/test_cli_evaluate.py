@@ -108,6 +108,7 @@ def test_json_is_the_study_and_nothing_else(files, modgap):
     document = json.loads(printed)
     inputs = {"queries": str(files / "images.npy"), "gallery": str(files / "texts.npy")}
     assert document.pop("inputs") == inputs
+    assert document.pop("sample") is None
     assert document == json.loads(study.to_json())
 
 

@@ -10,7 +10,6 @@ from modgap.cli._inputs import (
     AlphasOption,
     ComponentsOption,
     CsvOption,
-    DrawsOption,
     JsonOption,
     MethodsOption,
     NoiseOption,
@@ -18,11 +17,13 @@ from modgap.cli._inputs import (
     OptionalQueries,
     SeedOption,
 )
+from modgap.cli._sample import FewerDrawsOption, SampleOption
 from modgap.cli._task import TaskInputs, takes_task_inputs
 from modgap.cli.embed import DeviceOption, EncoderOption, ImagesOption, OfflineOption
 
 if TYPE_CHECKING:
     from modgap.evaluation import Row, Study
+    from modgap.evaluation.tasks import Task
 
 
 @takes_task_inputs
@@ -46,7 +47,8 @@ def evaluate(
             help="Also treat the other caption templates of a gallery (t, n, d) as a noise.",
         ),
     ] = False,
-    draws: DrawsOption = 100,
+    draws: FewerDrawsOption = None,
+    sample: SampleOption = None,
     seed: SeedOption = 0,
     fragile: Annotated[
         int | None,
@@ -98,6 +100,10 @@ def evaluate(
     --companions retrieval from a collection that holds several modalities: what its merged list
     finds, the share of each modality in it, and whether the list of each modality stays as it was.
 
+    Where queries times items are more than 200 million, queries are drawn to judge on, and the standard
+    error that this brings is said; closers are fitted to 20,000 other queries too. The gallery stays whole:
+    memory grows with it, to a few times its size, and not with the queries.
+
     Examples
     --------
       modgap evaluate --queries images.npy --gallery texts.npy --labels labels.npy \
@@ -110,9 +116,11 @@ def evaluate(
     from modgap.cli._console import print_csv, print_json, progress
     from modgap.cli._inputs import parse_alphas, parse_components, parse_methods, parse_noises
     from modgap.cli._pictures import sides
+    from modgap.cli._sample import drawn_of, row_of_all, say_sample
     from modgap.errors import ArgumentError
     from modgap.evaluation import calibration
     from modgap.evaluation import evaluate as study_of
+    from modgap.evaluation.effort import affordable_draws
 
     if json and csv:
         raise ArgumentError("`--json` and `--csv` exclude each other; give one of them")
@@ -126,7 +134,7 @@ def evaluate(
     )  # fmt: skip
     if queries is None or gallery is None:
         raise ArgumentError("give `--queries` and `--gallery`, or `--images` and `--model`")
-    task = inputs.load(queries, gallery)
+    task, drawn = drawn_of(inputs.load(queries, gallery), sample, seed)
     _check_fragile(fragile, bool(noises) or paraphrase)
     with progress("evaluating", unit="draws", shown=not (json or csv)) as advance:
         found = study_of(
@@ -137,7 +145,7 @@ def evaluate(
             n_components=components,
             paraphrase=paraphrase,
             folds=folds,
-            draws=draws,
+            draws=affordable_draws(task) if draws is None else draws,
             seed=seed,
             progress=advance,
         )
@@ -156,18 +164,23 @@ def evaluate(
         print_csv(found.table())
     elif json:
         document = {**found.to_dict(), "inputs": {"queries": queries, "gallery": gallery}}
+        document["sample"] = drawn
         if judged is not None:
             document["calibration"] = [row.to_dict() for row in judged]
         if fragile is not None:
-            document["fragile"] = found.rows[0].fragile(fragile)
+            document["fragile"] = [
+                {**item, "query": row_of_all(task, item["query"])}
+                for item in found.rows[0].fragile(fragile)
+            ]
         print_json(document)
     else:
         _print(found)
+        say_sample(drawn)
         if judged is not None:
             print_calibration(judged)
         if fragile is not None:
             names = inputs.class_names() if inputs.answers is None else None
-            _print_fragile(found, fragile, names)
+            _print_fragile(found, fragile, names, task)
 
 
 def _check_taken(
@@ -372,9 +385,10 @@ def _print_legend(study: Study) -> None:
         say(f"Judged on queries they were not fitted to, in {folds} folds: {', '.join(unseen)}.")
 
 
-def _print_fragile(study: Study, count: int, names: list[str] | None) -> None:
+def _print_fragile(study: Study, count: int, names: list[str] | None, task: Task) -> None:
     """Print the least stable queries of the first row, and what the other rows make of them."""
     from modgap.cli._console import figure, print_table
+    from modgap.cli._sample import row_of_all
     from modgap.io._guard import shown
 
     first = study.rows[0]
@@ -390,7 +404,12 @@ def _print_fragile(study: Study, count: int, names: list[str] | None) -> None:
             label = shown(names[answer])[:24]
         stable = [row.under(noise).outcome.stability[item["query"]] for row in rows]
         cells.append(
-            [str(item["query"]), label, figure(item["right"]), *(figure(value) for value in stable)]
+            [
+                str(row_of_all(task, item["query"])),
+                label,
+                figure(item["right"]),
+                *(figure(value) for value in stable),
+            ]
         )
     print_table(
         columns, cells, title=f"least stable of {first.label} under {noise}; stability by closer"

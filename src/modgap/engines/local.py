@@ -89,8 +89,9 @@ class Processes:
             ended = True
         except BrokenProcessPool:
             raise WorkerError(
-                f"one of {self.words} was killed, as the system does where memory runs out; run the same "
-                "command again with fewer workers, what is complete is kept"
+                "a worker process ended before its work was done, as where memory runs out, or where a "
+                'script lacks `if __name__ == "__main__":`; run it again, with fewer workers: what is '
+                "complete is kept"
             ) from None
         finally:
             if not ended:

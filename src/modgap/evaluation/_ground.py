@@ -43,7 +43,8 @@ class Ground:
 
     @cached_property
     def statistics(self) -> Statistics:
-        return Statistics.of_rows(self.problem.queries, self.problem.gallery_rows, self.metric)
+        problem = self.problem
+        return Statistics.of_rows(problem.known_queries, problem.gallery_rows, self.metric)
 
     @cached_property
     def before(self) -> np.ndarray:
@@ -108,14 +109,14 @@ class Ground:
         `pairs` are wanted it is that of the other queries' partners, row by row.
         """
         rest = np.setdiff1d(np.arange(self.problem.queries.shape[0]), rows)
-        if rest.size == 0:
+        if rest.size == 0 and self.problem.background is None:
             return self.statistics
         others = self.problem.subset(rest)
         if pairs and others.paired:
             return Statistics.of_rows(others.queries, others.partners, self.metric)
         if others.gallery.ndim == 3:  # each query has its own
             return Statistics.of_rows(others.queries, others.gallery_rows, self.metric)
-        return replace(self.statistics, query_rows=self.metric.prepare(others.queries))
+        return replace(self.statistics, query_rows=self.metric.prepare(others.known_queries))
 
     def is_mixed(self, word: str) -> bool:
         """Whether a word names a closer that maps each modality of this gallery on its own."""
@@ -153,7 +154,7 @@ class Ground:
         None where a row has no direction. Where only some of the queries are looked at, the gallery
         as a whole pairs with none of them.
         """
-        queries, gallery = self.problem.queries, self.problem.gallery_rows
+        queries, gallery = self.problem.known_queries, self.problem.gallery_rows
         whole = self.problem.paired and self.problem.partner_rows is None
         moments = None
         if self.metric.needs_directions:

@@ -145,6 +145,8 @@ class Stage:
             made[pairs] = ground.statistics
             if without is not None:
                 made[pairs] = ground.without(without, pairs=pairs)
+            elif pairs and self.problem.partner_rows is not None:
+                made[pairs] = ground.without(np.zeros(0, dtype=np.int64), pairs=True)
         return [self._fit(*jobs[i], made[_needs_pairs(jobs[i][0])], without) for i in chosen]
 
     def _fit(

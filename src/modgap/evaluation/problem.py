@@ -19,6 +19,8 @@ __all__ = ["Problem"]
 
 #: Items of each modality that a sample keeps at least: what a map of its own needs.
 _LEAST = 50
+#: Queries that closers are fitted to beside those that judge them: forty for each of 512 dimensions.
+BACKGROUND = 20_000
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,10 @@ class Problem:
         Whether recall among the k nearest is of interest: retrieval.
     partner_rows : ndarray (m,) or None
         Gallery row of each query's partner where only some of the queries are looked at.
+    background : array (b, d) or None
+        Other queries, which closers are fitted to and nothing is judged on.
+    judged_rows : ndarray (m,) or None
+        Which of all queries those here are, where only some are looked at.
     """
 
     name: str
@@ -58,6 +64,8 @@ class Problem:
     paired: bool = False
     ranks: bool = False
     partner_rows: np.ndarray | None = None
+    background: Array | None = None
+    judged_rows: np.ndarray | None = None
     present: np.ndarray | None = None
 
     @property
@@ -120,7 +128,32 @@ class Problem:
             positives=None if self.positives is None else self.positives[rows],
             partner_rows=partner_rows,
             present=None if self.present is None else self.present[rows],
+            judged_rows=None if self.judged_rows is None else self.judged_rows[rows],
         )
+
+    @property
+    def known_queries(self) -> Array:
+        """The queries as one cloud, with those that nothing is judged on: what a closer is fitted to."""
+        if self.background is None:
+            return self.queries
+        return namespace(self.queries).concat([self.queries, self.background], axis=0)
+
+    def judged_on(self, queries: int, *, seed: int) -> Problem:
+        """Return the problem with at most so many queries to judge on, drawn at random.
+
+        The gallery stays whole. Of the other queries up to `BACKGROUND` are kept for the fits, where all
+        search one gallery of one modality.
+        """
+        count = int(self.queries.shape[0])
+        if count <= queries:
+            return self
+        order = np.random.default_rng(seed).permutation(count)
+        rows = np.sort(order[:queries])
+        background = None
+        if self.gallery.ndim == 2 and self.modalities is None:
+            rest = asarray_like(np.sort(order[queries : queries + BACKGROUND]), self.queries)
+            background = namespace(self.queries).take(self.queries, rest, axis=0)
+        return replace(self.subset(rows), background=background, judged_rows=rows)
 
     def sampled(self, *, queries: int, items: int, seed: int) -> Problem:
         """Return the problem with at most so many queries and items, the right ones among them."""

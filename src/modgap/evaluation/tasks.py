@@ -44,6 +44,16 @@ class Task:
             return self
         return Task(self.kind, self.metric, self.problems[:1])
 
+    def judged_on(self, queries: int, *, seed: int) -> Task:
+        """Return the task with at most so many queries to judge on, drawn at random; itself if smaller.
+
+        The gallery stays whole, and closers are fitted to other queries too.
+        """
+        smaller = tuple(problem.judged_on(queries, seed=seed) for problem in self.problems)
+        if all(one is old for one, old in zip(smaller, self.problems, strict=True)):
+            return self
+        return Task(self.kind, self.metric, smaller)
+
     def sampled(self, *, queries: int, items: int, seed: int) -> Task:
         """Return the task with at most so many queries and items, drawn at random; itself if smaller.
 

@@ -420,6 +420,7 @@ PAGES: dict[str, dict[str, tuple[Callable[[dict[str, Any]], str], str]]] = {
     "docs/guide/index_study.md": {
         "engines": (engines, "engines"),
         "engine_stores": (engines, "engine_stores"),
+        "engine_peers": (engine_peers, "engine_peers"),
     },
     "docs/guide/measuring.md": {"bits": (bits, "bits")},
     "docs/guide/mixed.md": {"mixed": (mixed, "mixed"), "scales": (scales, "mixed")},

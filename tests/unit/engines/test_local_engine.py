@@ -10,7 +10,7 @@ from contextlib import closing
 
 import numpy as np
 import pytest
-from engine_files import a_map, hashes, killed_when, recorded, run, save_shards
+from engine_files import WIDTH, a_map, hashes, killed_when, recorded, run, save_shards
 
 from modgap import closers
 from modgap._core.moments import Moments
@@ -257,3 +257,20 @@ def test_a_full_disk_in_a_worker_is_one_line_and_leaves_nothing(slow_shards):
     (line,) = done.stderr.splitlines()
     assert "File too large: the disk is full, or a limit is reached; free some space" in line
     assert not (slow_shards / "out").exists()
+
+
+def test_four_times_the_shards_take_no_more_memory(tmp_path):
+    import tracemalloc
+
+    peaks = {}
+    for count in (2, 8):
+        save_shards(tmp_path / str(count), count, rows=20_000)
+        source = open_source(tmp_path / str(count))
+        tracemalloc.start()
+        moments_of(source, Reading("gallery", COSINE))
+        apply_to_source(a_map(), source, tmp_path / f"out {count}", fingerprint="f")
+        peaks[count] = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    # A tenth for the records of six more shards; their rows would take three times as much.
+    assert peaks[8] < 1.1 * peaks[2]
+    assert peaks[2] > 16_384 * WIDTH * 8  # the measure sees a block in float64

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -75,6 +75,8 @@ class ReadShards:
     def __call__(self, piece: Piece, tell: Tell) -> Parts:
         """Return the moments of each name (or fold) in the piece."""
         reading = self.reading
+        # Rows were rounded when they were stored, whatever they are widened to.
+        eps = max(float(np.finfo(shard.dtype).eps) for shard in piece.shards)
         found: Parts = {}
         blocks = checked_blocks(
             piece.shards,
@@ -88,7 +90,8 @@ class ReadShards:
             rows = reading.metric.prepare(block)
             own = None if piece.names is None else piece.names[done : done + len(block)]
             for name, part in _parts(rows, own, reading.folds):
-                add(found, name, Moments.from_rows(part, precision=reading.precision))
+                moments = Moments.from_rows(part, precision=reading.precision)
+                add(found, name, replace(moments, eps=max(moments.eps, eps)))
             tell(len(block))
             done += len(block)
         return found

@@ -49,7 +49,7 @@ def grouped(items: Iterable[Item], shard_of: Callable[[Item], Shard]) -> Iterato
 def checked_blocks(
     shards: Sequence[Shard], first: int, source: str, name: str, *, zero_rows: bool
 ) -> Iterator[np.ndarray]:
-    """Yield the rows of shards block by block, each checked.
+    """Yield the rows of shards block by block, each checked; half floats widened to float32.
 
     Parameters
     ----------
@@ -69,6 +69,8 @@ def checked_blocks(
     """
     for shard in shards:
         for block in shard.blocks(_ROWS):
+            if block.dtype == np.float16:  # once: every look at half floats costs a conversion
+                block = block.astype(np.float32)
             with counting_rows(first, source):
                 check_cloud(block, name, zero_rows=zero_rows)
             yield block

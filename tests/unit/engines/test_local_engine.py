@@ -274,3 +274,18 @@ def test_four_times_the_shards_take_no_more_memory(tmp_path):
     # A tenth for the records of six more shards; their rows would take three times as much.
     assert peaks[8] < 1.1 * peaks[2]
     assert peaks[2] > 16_384 * WIDTH * 8  # the measure sees a block in float64
+
+
+@pytest.mark.parametrize("metric", ["cosine", "ip"])
+def test_half_floats_that_are_streamed_invent_no_directions(tmp_path, metric):
+    """Rounded to halves, a gallery of rank 5 has noise in every direction, which its dtype explains."""
+    rng = np.random.default_rng(0)
+    rows = rng.standard_normal((4000, 5)) @ rng.standard_normal((5, WIDTH)) + 1
+    np.save(
+        tmp_path / "g.npy", (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float16)
+    )
+    reading = Reading("gallery", as_metric(metric))
+    (moments,) = moments_of(open_source(tmp_path / "g.npy"), reading)
+    fitted = closers.fit("recenter", rows[:9], np.load(tmp_path / "g.npy"), metric=metric)
+    assert moments.eps == np.finfo(np.float16).eps
+    assert moments.full_axes.rank == fitted.rank

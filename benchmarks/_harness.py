@@ -186,9 +186,9 @@ def extra_memory(work: Callable[[], Any]) -> float:
     """Return by how many MiB the process grew at its largest while `work` ran."""
     gc.collect()
     _forget_peak()
-    before = _status("VmRSS")
+    before = status("VmRSS")
     work()
-    return (_status("VmHWM") - before) / 2**10
+    return (status("VmHWM") - before) / 2**10
 
 
 def write_json(path: Path, document: dict[str, Any]) -> None:
@@ -246,7 +246,7 @@ def _forget_peak() -> None:
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
 
-def _status(field: str) -> int:
+def status(field: str) -> int:
     """Return a size from the kernel's account of this process, in KiB (Linux)."""
     for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
         if line.startswith(field + ":"):

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import _plan
 import numpy as np
 import table
 
@@ -408,6 +409,55 @@ def engine_peers(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def scaling(result: dict[str, Any]) -> str:
+    """Return rows a second by engine and number of workers."""
+    head = ["workers", "close, rows/s", "over one", "apply, rows/s", "over one", "start, s"]
+    lines = [_line(head), _line(["---"] * len(head))]
+    for line in result["details"]["table"]:
+        name = "processes" if line["engine"] == "local" else "Dask workers"
+        if line["workers"] == 1:
+            name = name.removesuffix("es") if line["engine"] == "local" else name[:-1]
+        cells = [f"{line['workers']} {name}"]
+        for what in ("closing", "applying"):
+            found = line[what]
+            cells += [f"{found['rows_per_second']:,.0f}", f"{found['over_one']:.2f}x"]
+        lines.append(_line([*cells, f"{line['start_s']:.1f}"]))
+    return "\n".join(lines)
+
+
+def bars(result: dict[str, Any]) -> str:
+    """Return what a result measured against its bars, as the README has it, and the machine."""
+    return table.table([result])
+
+
+def planned(result: dict[str, Any]) -> str:
+    """Return what ten billion rows take, by the number of cores."""
+    head = [
+        "cores",
+        "fit, hours",
+        "map, hours",
+        "read meanwhile",
+        "written meanwhile",
+        "merging busy",
+    ]
+    lines = [_line(head), _line(["---"] * len(head))]
+    for workers in (16, 64, 256, 1024):
+        found = _plan.plan(workers, result)
+        lines.append(
+            _line(
+                [
+                    f"{workers:,}",
+                    f"{found['closing_hours']:.1f}",
+                    f"{found['applying_hours']:.1f}",
+                    f"{found['closing_read_bytes_per_second'] / 1e9:.2f} GB/s",
+                    f"{2 * found['applying_read_bytes_per_second'] / 1e9:.2f} GB/s",
+                    f"{100 * found['merging_share']:.1f} %",
+                ]
+            )
+        )
+    return "\n".join(lines)
+
+
 #: For each page, what stands between which markers: the part, and the subject that it is made from.
 PAGES: dict[str, dict[str, tuple[Callable[[dict[str, Any]], str], str]]] = {
     "docs/guide/indexing.md": {
@@ -425,6 +475,11 @@ PAGES: dict[str, dict[str, tuple[Callable[[dict[str, Any]], str], str]]] = {
     "docs/guide/measuring.md": {"bits": (bits, "bits")},
     "docs/guide/mixed.md": {"mixed": (mixed, "mixed"), "scales": (scales, "mixed")},
     "docs/guide/stores.md": {"signs": (signs, "signs")},
+    "docs/guide/scale.md": {
+        "scaling": (scaling, "scaling"),
+        "scaling_bars": (bars, "scaling"),
+        "planned": (planned, "scaling"),
+    },
     "docs/theory_balanced.md": {"better_maps": (better_maps, "better_maps")},
     "README.md": {"front": (front, "codes")},
 }

@@ -16,7 +16,16 @@ from typing import Any
 
 import _harness
 
-SPEED = ("stability_sweep", "moments", "apply", "neighbors", "streaming", "startup", "evaluating")
+SPEED = (
+    "stability_sweep",
+    "moments",
+    "apply",
+    "neighbors",
+    "streaming",
+    "scaling",
+    "startup",
+    "evaluating",
+)
 QUALITY = (
     "codes",
     "peers",

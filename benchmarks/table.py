@@ -13,7 +13,16 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-ORDER = ("stability_sweep", "moments", "apply", "neighbors", "streaming", "startup", "evaluating")
+ORDER = (
+    "stability_sweep",
+    "moments",
+    "apply",
+    "neighbors",
+    "streaming",
+    "scaling",
+    "startup",
+    "evaluating",
+)
 
 
 def main(argv: list[str] | None = None) -> int:

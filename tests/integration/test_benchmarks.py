@@ -13,7 +13,16 @@ from pathlib import Path
 import pytest
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-SPEED = ("stability_sweep", "moments", "apply", "neighbors", "streaming", "startup", "evaluating")
+SPEED = (
+    "stability_sweep",
+    "moments",
+    "apply",
+    "neighbors",
+    "streaming",
+    "scaling",
+    "startup",
+    "evaluating",
+)
 QUALITY = (
     "codes",
     "peers",

@@ -22,7 +22,7 @@ from modgap.io._shard import Shard
 from modgap.io.source import Source
 from modgap.io.streams import checked_blocks, grouped
 
-__all__ = ["Reading", "moments_of", "read_moments"]
+__all__ = ["ReadShards", "Reading", "moments_of", "pieces_of", "read_moments"]
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ def read_moments(
     DataError, ShapeError
         A row cannot be used; the message counts it from the start of the source.
     """
-    pieces = list(_pieces(source, names))
+    pieces = pieces_of(source, names)
     found: Parts = {}
     done = 0
     if checkpoint is not None:
@@ -164,6 +164,11 @@ def moments_of(
 def add(found: Parts, name: str, part: Moments) -> None:
     """Merge moments into those of a name."""
     found[name] = found[name].merge(part) if name in found else part
+
+
+def pieces_of(source: Source, names: np.ndarray | None = None) -> list[Piece]:
+    """Return the tasks that a source is read in, whoever reads it."""
+    return list(_pieces(source, names))
 
 
 def _pieces(source: Source, names: np.ndarray | None) -> Iterator[Piece]:

@@ -6,7 +6,8 @@ Figures here are no times, so they need no turns: they depend on the data, the s
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -68,8 +69,12 @@ def load(name: str, array: str) -> np.ndarray:
 
 def stored(name: str, array: str) -> np.ndarray:
     """Return an array of the real data, which lies beside the checkout or where a variable says."""
-    folder = os.environ.get("MODGAP_TEST_DATA", str(HERE.parents[1] / "shared" / "data"))
-    return np.asarray(np.load(os.path.join(folder, name, f"{array}.npy")))
+    return np.asarray(np.load(folder() / name / f"{array}.npy"))
+
+
+def folder() -> Path:
+    """Return the folder of the real data."""
+    return Path(os.environ.get("MODGAP_TEST_DATA", HERE.parents[1] / "shared" / "data"))
 
 
 def halves(rows: np.ndarray, seed: int = SEED) -> tuple[np.ndarray, np.ndarray]:
@@ -103,16 +108,24 @@ def under_codes(
     What is read back of a code without a number a row is also given the row's length, which for rows of
     unit length is the comparison by cosine and takes no space.
     """
+    return {
+        form: share_found(truth, _top(scores))
+        for form, scores in scores_under(words, queries, items)
+    }
+
+
+def scores_under(
+    words: Iterable[str], queries: np.ndarray, items: np.ndarray
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield the form and the scores (m, n) of items stored by each code, with lengths put back too."""
     own = np.linalg.norm(items, axis=1)
-    found = {}
     for word in words:
         stored = parse(word).apply(items)
         scores = queries @ stored.T
-        found[word] = share_found(truth, _top(scores))
+        yield word, scores
         if word.startswith("bits:") and not word.endswith(":lengths"):
             kept = np.maximum(np.linalg.norm(stored, axis=1), 1e-30)
-            found[f"{word}, its length put back"] = share_found(truth, _top(scores * (own / kept)))
-    return found
+            yield f"{word}, its length put back", scores * (own / kept)
 
 
 def _top(scores: np.ndarray, k: int = DEPTH) -> np.ndarray:

@@ -25,6 +25,7 @@ SPEED = (
     "scaling",
     "startup",
     "evaluating",
+    "encoding",
 )
 QUALITY = (
     "codes",
@@ -37,6 +38,7 @@ QUALITY = (
     "signs",
     "engines",
     "large",
+    "training",
 )
 SUBJECTS = SPEED + QUALITY
 RESULTS = _harness.HERE / "results"

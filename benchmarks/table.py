@@ -22,6 +22,7 @@ ORDER = (
     "scaling",
     "startup",
     "evaluating",
+    "encoding",
 )
 
 

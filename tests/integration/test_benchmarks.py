@@ -22,6 +22,7 @@ SPEED = (
     "scaling",
     "startup",
     "evaluating",
+    "encoding",
 )
 QUALITY = (
     "codes",
@@ -34,6 +35,7 @@ QUALITY = (
     "signs",
     "engines",
     "large",
+    "training",
 )
 SUBJECTS = SPEED + QUALITY
 KEYS = {

@@ -71,8 +71,9 @@ class _Images:
     def run(self, prepared: Sequence[np.ndarray]) -> np.ndarray:
         torch = require("torch", "torch")
         with torch.inference_mode():
-            whole = torch.from_numpy(np.stack(prepared)).to(self.device)
-            return to_rows(self.network.images(whole.permute(0, 3, 1, 2).to(self.dtype) / 255))
+            whole = torch.from_numpy(np.stack(prepared)).to(self.device).permute(0, 3, 1, 2)
+            pixels = whole.to(self.dtype, memory_format=torch.contiguous_format).div_(255)
+            return to_rows(self.network.images(pixels))
 
 
 @dataclass(frozen=True, eq=False)

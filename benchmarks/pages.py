@@ -10,6 +10,7 @@ import argparse
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from statistics import stdev
 from typing import Any
 
 import _plan
@@ -458,6 +459,64 @@ def planned(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def training(result: dict[str, Any]) -> str:
+    """Return what models trained with and without the bits find, and what gap they keep."""
+    found, weights = result["details"]["means"], result["setting"]["weights"]
+    codes = ["1 bit", "2 bits", "4 bits", "a quarter of the dimensions", "float"]
+    parts = []
+    for figure, title in (
+        ("recall", "recall@10 of the model's own ten"),
+        ("precision", "of the ten found, of the caption's class"),
+        ("accuracy", "pictures named rightly"),
+    ):
+        lines = [_line([title, "closed after", *codes]), _line(["---"] * (len(codes) + 2))]
+        for weight in weights:
+            name = "plain" if weight == 0 else f"bits in the loss, weight {weight:g}"
+            for place, closer in enumerate(("none", "recenter", "balanced")):
+                own = found[str(weight)][closer]
+                cells = [_with_error(own[code][figure]) for code in codes]
+                lines.append(_line([name if place == 0 else "", closer, *cells]))
+        parts.append("\n".join(lines))
+    names = {
+        "search_cost": "bits lost, pictures stored",
+        "search_means": "of them the means'",
+        "naming_cost": "bits lost, captions stored",
+        "naming_means": "of them the means'",
+        "centroids": "distance of the centroids",
+    }
+    lines = [_line(["gap on test pictures", *names.values()]), _line(["---"] * (len(names) + 1))]
+    for weight in weights:
+        name = "plain" if weight == 0 else f"weight {weight:g}"
+        own = found[str(weight)]["gap"]
+        lines.append(_line([name, *(_with_error(own[key]) for key in names)]))
+    return "\n\n".join([*parts, _gains(result, codes[:-1]), "\n".join(lines)])
+
+
+def _gains(result: dict[str, Any], codes: list[str]) -> str:
+    """Return what training with the bits wins over plain training and `balanced` after, seed by seed."""
+    by_seed, (plain, *weights) = result["details"]["by_seed"], result["setting"]["weights"]
+    head = [
+        "nothing closed, less plain and `balanced`",
+        *codes,
+        "of the class, float",
+        "named, float",
+    ]
+    lines = [_line(head), _line(["---"] * len(head))]
+    own = [*((code, "recall") for code in codes), ("float", "precision"), ("float", "accuracy")]
+    for weight in weights:
+        pairs = list(zip(by_seed[str(weight)], by_seed[str(plain)], strict=True))
+        cells = []
+        for code, name in own:
+            gains = [t["none"][code][name] - p["balanced"][code][name] for t, p in pairs]
+            cells.append(_gain(_mean(gains), stdev(gains) / len(gains) ** 0.5))
+        lines.append(_line([f"weight {weight:g}", *cells]))
+    return "\n".join(lines)
+
+
+def _with_error(figure: dict[str, float]) -> str:
+    return f"{_share(figure['mean'])} ± {_share(figure['stderr'])}"
+
+
 #: For each page, what stands between which markers: the part, and the subject that it is made from.
 PAGES: dict[str, dict[str, tuple[Callable[[dict[str, Any]], str], str]]] = {
     "docs/guide/indexing.md": {
@@ -480,6 +539,7 @@ PAGES: dict[str, dict[str, tuple[Callable[[dict[str, Any]], str], str]]] = {
         "scaling_bars": (bars, "scaling"),
         "planned": (planned, "scaling"),
     },
+    "docs/training.md": {"training": (training, "training")},
     "docs/theory_balanced.md": {"better_maps": (better_maps, "better_maps")},
     "README.md": {"front": (front, "codes")},
 }

@@ -355,7 +355,8 @@ def test_bad_input_of_apply(fails, queries, says):
         ("index studdy", "No such command"),
         # words
         ("unknown", "No such command"),
-        ("evaluate", "Missing option"),
+        ("apply", "Missing"),
+        ("evaluate", "give `--queries` and `--gallery`, or `--images` and `--model`"),
         ("evaluate --queries", "requires an argument"),
         ("evaluate --nonsense", "No such option"),
         ("measure q.npy", "Missing argument"),

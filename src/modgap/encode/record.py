@@ -54,7 +54,9 @@ class Record:
                     "choose an empty output folder"
                 )
             _sweep(folder)
-            return cls(folder, settings)
+            record = cls(folder, settings)
+            record.save()  # before the first file: a run killed in between then knows its own
+            return record
         check_file(path)
         with reading(path, "json"):
             found = json.loads(path.read_text(encoding="utf-8"))

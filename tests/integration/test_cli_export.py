@@ -30,7 +30,8 @@ def test_both_maps_in_one_file(closure, modgap):
         modgap("export", "closure.safetensors", "--to", "npz", "--out", "c.npz", "--json")
     )
     assert document == {"out": ["c.npz"], "to": "npz", "side": "both", "comparison": "ip"}
-    assert {"queries.left", "gallery.offset", "about"} <= set(np.load("c.npz"))
+    with np.load("c.npz") as found:
+        assert {"queries.left", "gallery.offset", "about"} <= set(found)
 
 
 def test_a_file_for_each_map(closure, modgap):

@@ -245,7 +245,9 @@ def test_close_that_is_killed_ends_in_the_same_bytes(slow_shards):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits of Linux")
-@pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")  # JAX's, where another test has loaded it
+@pytest.mark.filterwarnings(
+    "ignore:os.fork:RuntimeWarning"
+)  # JAX's, where another test has loaded it
 def test_a_full_disk_in_a_worker_is_one_line_and_leaves_nothing(slow_shards):
     def small_files():
         resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))

@@ -174,7 +174,8 @@ def test_a_mixed_collection_has_a_map_for_each_modality(to, tmp_path):
     names = ["queries", "gallery_image_jpeg", "gallery_text"]
     if to == "npz":
         assert [file.name for file in files] == ["c.npz"]
-        about = json.loads(str(np.load(files[0])["about"]))
+        with np.load(files[0]) as found:
+            about = json.loads(str(found["about"]))
         assert about["sides"]["gallery_image_jpeg"] == {"modality": "image/jpeg"}
     else:
         assert [file.name for file in files] == [f"c.{name}{SUFFIX[to]}" for name in names]

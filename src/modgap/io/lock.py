@@ -68,12 +68,27 @@ def _locked(path: Path, content: str) -> int:
                 f"`{shown(path.parent)}` is being written by another run of modgap{who}; wait for it, or "
                 "choose another output folder"
             )
-        with contextlib.suppress(OSError):
-            if os.path.samestat(os.fstat(handle), os.stat(path)):
+        if not _leads_to(path, handle):  # removed by the run that had it: another one is made
+            os.close(handle)
+            continue
+        try:
+            with naming(path):
                 os.truncate(handle, 0)
                 os.write(handle, content.encode())
-                return handle
-        os.close(handle)
+        except FormatError:
+            with contextlib.suppress(OSError):
+                path.unlink()
+            os.close(handle)
+            raise
+        return handle
+
+
+def _leads_to(path: Path, handle: int) -> bool:
+    """Return whether a name still leads to the file that is open."""
+    try:
+        return os.path.samestat(os.fstat(handle), os.stat(path))
+    except OSError:
+        return False
 
 
 def _try_lock(handle: int) -> bool:

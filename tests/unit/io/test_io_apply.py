@@ -349,3 +349,17 @@ def test_what_a_killed_run_left_of_the_record_is_swept(tmp_path):
     stale.write_text("{")  # killed while the record was being written
     apply_to_source(SHIFT, source, tmp_path / "out", fingerprint="f")
     assert sorted(os.listdir(tmp_path / "out")) == ["modgap.json", "x.npy"]
+
+
+def test_a_lock_that_cannot_be_written_is_one_line(tmp_path, monkeypatch):
+    import errno
+
+    from modgap.io.lock import sole_writer
+
+    def full(handle, content):
+        raise OSError(errno.EFBIG, "File too large")
+
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(FormatError, match="the disk is full"), sole_writer(tmp_path):
+        pass
+    assert os.listdir(tmp_path) == []

@@ -134,6 +134,7 @@ def test_a_damaged_suite_is_one_line(tmp_path, text):
             "--models absent/model --datasets pics --offline",
             "the first: cannot load",
         ),
+        ("--models model --datasets pics --out model/config.json/x", "cannot make the folder"),
         ("--models model --datasets absent", "no cell could be made; the first: no file"),
     ],
 )

@@ -22,7 +22,7 @@ from modgap.evaluation import tasks
 from modgap.evaluation.tasks import Task
 from modgap.io import read_array
 from modgap.io.atomic import atomic_path
-from modgap.io.manifest import combine
+from modgap.io.manifest import combine, make_folder
 from modgap.robustness.noise import parse
 
 __all__ = ["Cell", "run"]
@@ -93,7 +93,7 @@ def run(
     if not suite.models or not suite.datasets:
         raise ArgumentError("a benchmark needs at least one model and one data set")
     folder = Path(out)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     told = progress or (lambda stage, total: lambda done: None)
     for model in suite.models:
         yield from _model(suite, model, folder, device, dtype, offline, seed, told)
@@ -133,9 +133,10 @@ def _cell(
     collection = datasets.open_collection(entry.path)
     classes = _classes(entry, collection)
     templates = _TEMPLATES if entry.templates is None else datasets.read_templates(entry.templates)
+    digest = collection.digest()  # reads every picture: once for both keys
     key = combine(
         encoder.card.fingerprint,
-        collection.digest(),
+        digest,
         *(classes or ()),
         *templates,
         *suite.noises,
@@ -145,7 +146,7 @@ def _cell(
     if before is not None:
         return Cell(model, entry.name, path, before, kept=True)
     files = encode.embed_cached(
-        encoder, collection, classes=classes, templates=templates,
+        encoder, collection, classes=classes, templates=templates, digest=digest,
         progress=told(f"{entry.name}: encoding", len(collection)),
     )  # fmt: skip
     task = _task(files, collection)

@@ -33,12 +33,14 @@ def embed_cached(
     *,
     classes: Sequence[str] | None = None,
     templates: Sequence[str] = ("a photo of a {}.",),
+    digest: str | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> dict[str, str]:
     """Return paths of a collection's embeddings, encoded now or before; a stopped run goes on.
 
     The folder's name is a digest of the encoder's card and of all items, texts and pictures, so that
-    neither another model nor a changed picture is taken for this one.
+    neither another model nor a changed picture is taken for this one. Give the collection's `digest`
+    where it is known: making it reads every picture.
 
     Returns
     -------
@@ -51,7 +53,9 @@ def embed_cached(
     DataError, FormatError, ModelError
         As `embed` and `embed_classes`.
     """
-    content = combine(encoder.card.fingerprint, encoder.batch, collection.kind, collection.digest())
+    content = combine(
+        encoder.card.fingerprint, encoder.batch, collection.kind, digest or collection.digest()
+    )
     folder = cache_folder() / "embeddings" / content[:32]
     done = embed(encoder, collection, folder, thumbnails=True, progress=progress)
     files = {name: str(folder / path) for name, path in done.files.items()}

@@ -9,9 +9,8 @@ from pathlib import Path
 
 from modgap.encode.encoder import Encoder
 from modgap.encode.ensembles import encode_classes
-from modgap.errors import FormatError
-from modgap.io._guard import shown
 from modgap.io.atomic import atomic_path
+from modgap.io.manifest import make_folder
 from modgap.io.writers import write_array
 
 __all__ = ["CLASS_FILES", "embed_classes"]
@@ -43,12 +42,7 @@ def embed_classes(
     """
     rows = encode_classes(encoder, classes, templates)
     folder = Path(out)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FormatError(
-            f"cannot make the folder `{shown(folder)}`: {error.strerror or error}"
-        ) from None
+    make_folder(folder)
     write_array(folder / "texts.npy", rows)
     for name, words in (("classes", classes), ("templates", templates)):
         with atomic_path(folder / f"{name}.json") as temporary:

@@ -18,6 +18,7 @@ from modgap._core.extras import require
 from modgap.errors import ModelError
 from modgap.io._guard import one_line, shown
 from modgap.io.atomic import atomic_path
+from modgap.io.manifest import make_folder
 
 torch: Any = require("torch", "torch")
 
@@ -193,7 +194,7 @@ class DualEncoder(torch.nn.Module):  # type: ignore[misc]
         """Write a checkpoint into a folder, made if need be: weights first, then the mark."""
         save_file = require("safetensors.torch", "torch").save_file
         target = Path(folder)
-        target.mkdir(parents=True, exist_ok=True)
+        make_folder(target)
         with atomic_path(target / _WEIGHTS) as temporary:
             save_file({k: v.contiguous().cpu() for k, v in self.state_dict().items()}, temporary)
         document = {"modgap_dual_encoder": _VERSION, **asdict(self.shape)}

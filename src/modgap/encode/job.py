@@ -20,11 +20,11 @@ from modgap.datasets.collection import Collection, Item
 from modgap.encode.encoder import Encoder
 from modgap.encode.pictures import as_rgb, thumbnail
 from modgap.encode.record import Record
-from modgap.errors import DataError, FormatError
+from modgap.errors import DataError
 from modgap.io._guard import shown
 from modgap.io.atomic import atomic_path
 from modgap.io.lock import sole_writer
-from modgap.io.manifest import combine
+from modgap.io.manifest import combine, make_folder
 from modgap.io.writers import write_array
 
 __all__ = ["Embedded", "embed"]
@@ -124,20 +124,11 @@ def embed(
     rows = check_count(shard_rows, "shard_rows")
     if len(collection) == 0:
         raise DataError(f"the collection ({collection.kind}) is empty; there is nothing to embed")
-    _make(folder)
+    make_folder(folder)
     with sole_writer(folder):
         job = _Job(encoder, collection, folder, texts, strict, thumbnails)
         record = Record.open(folder, _settings(encoder, collection, rows, texts, thumbnails))
         return job.run(record, rows, progress or (lambda done: None))
-
-
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FormatError(
-            f"cannot make the folder `{shown(folder)}`: {error.strerror or error}"
-        ) from None
 
 
 def _settings(
@@ -253,7 +244,7 @@ class _Job:
 
     def _write(self, files: dict[str, Any], name: str, array: np.ndarray) -> None:
         target = self.folder / name
-        _make(target.parent)
+        make_folder(target.parent)
         write_array(target, array)
         files[name] = _entry(target)
 
@@ -275,7 +266,7 @@ class _Job:
 
     def _write_table(self, files: dict[str, Any], name: str, columns: dict[str, Any]) -> None:
         arrow, parquet = require("pyarrow", "data"), require("pyarrow.parquet", "data")
-        _make((self.folder / name).parent)
+        make_folder((self.folder / name).parent)
         with atomic_path(self.folder / name) as temporary:
             parquet.write_table(arrow.table(columns), temporary)
         files[name] = _entry(self.folder / name)

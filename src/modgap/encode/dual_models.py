@@ -13,27 +13,19 @@ from modgap._core.extras import require
 from modgap.encode._torch import device_of, digest_of, dtype_of, to_rows
 from modgap.encode.encoder import Card, Encoder, Tower
 from modgap.encode.pictures import as_rgb
+from modgap.encode.wanted import Wanted
 from modgap.errors import ArgumentError
 
 __all__ = ["load"]
 
 
-def load(
-    model: str,
-    *,
-    revision: str | None = None,
-    device: str = "auto",
-    dtype: str = "float32",
-    offline: bool = False,
-    batch: int | None = None,
-    workers: int | None = None,
-) -> Encoder:
+def load(model: str, how: Wanted) -> Encoder:
     """Return the encoder of a checkpoint's folder; arguments and errors as `modgap.encode.load`."""
-    if revision is not None:
+    if how.revision is not None:
         raise ArgumentError("a checkpoint's folder has no revision; leave `revision` out")
     from modgap.encode.dual_encoder import DualEncoder
 
-    where, number = device_of(device), dtype_of(dtype)
+    where, number = device_of(how.device), dtype_of(how.dtype)
     network = DualEncoder.load(model).to(where, number)
     shape = network.shape
     card = Card(
@@ -46,13 +38,13 @@ def load(
         logit_bias=float(network.bias.detach()) if shape.sigmoid else None,
         sigmoid=shape.sigmoid,
         preprocessing={"image": {"pixels": shape.pixels, "resample": "bicubic"}},
-        dtype=dtype,
+        dtype=how.dtype,
     )
     towers: dict[str, Tower] = {
         "image": _Images(network, shape.pixels, where, number),
         "text": _Texts(network),
     }
-    return Encoder(card, towers, batch=batch, workers=workers)
+    return Encoder(card, towers, batch=how.batch, workers=how.workers)
 
 
 @dataclass(frozen=True, eq=False)

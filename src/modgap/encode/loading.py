@@ -6,6 +6,7 @@ import importlib
 from pathlib import Path
 
 from modgap.encode.encoder import Encoder
+from modgap.encode.wanted import Wanted
 from modgap.errors import ArgumentError, ModelError
 
 __all__ = ["BACKENDS", "load", "parse"]
@@ -70,15 +71,8 @@ def load(
     """
     backend, name = parse(model)
     module = importlib.import_module(BACKENDS[backend])
-    encoder: Encoder = module.load(
-        name,
-        revision=revision,
-        device=device,
-        dtype=dtype,
-        offline=offline,
-        batch=batch,
-        workers=workers,
-    )
+    how = Wanted(revision, device, dtype, offline, batch, workers)
+    encoder: Encoder = module.load(name, how)
     return encoder
 
 

@@ -18,6 +18,7 @@ import numpy as np
 from modgap._core.extras import require
 from modgap.encode.encoder import Card, Encoder
 from modgap.encode.pictures import as_rgb
+from modgap.encode.wanted import Wanted
 from modgap.errors import ArgumentError, ModelError
 from modgap.io._guard import one_line, shown
 
@@ -30,37 +31,25 @@ _TO_LENGTH = {"siglip": None, "siglip2": 64, "align": 64}
 _SIGMOID = ("siglip", "siglip2")
 
 
-def load(
-    model: str,
-    *,
-    revision: str | None = None,
-    device: str = "auto",
-    dtype: str = "float32",
-    offline: bool = False,
-    batch: int | None = None,
-    workers: int | None = None,
-) -> Encoder:
+def load(model: str, how: Wanted) -> Encoder:
     """Return the encoder of a folder of exported towers.
 
     Parameters
     ----------
     model : str
         The folder.
-    device : str
-        `auto` and `cuda` take CUDA where ONNX Runtime was built with it.
-    dtype : {"float32"}
-        The number type is that of the export.
-    revision, offline
-        A folder has no revision, and nothing is fetched.
+    how : Wanted
+        Devices `auto` and `cuda` take CUDA where ONNX Runtime was built with it. The number type is that of
+        the export, a folder has no revision, and nothing is fetched.
 
     Raises
     ------
     ModelError
         A file is missing, or ONNX Runtime cannot read it.
     """
-    if revision is not None:
+    if how.revision is not None:
         raise ArgumentError("a folder of ONNX towers has no revision; leave `revision` out")
-    if dtype != "float32":
+    if how.dtype != "float32":
         raise ArgumentError(
             "the number type of ONNX towers is that of their export; leave `dtype` out"
         )
@@ -76,7 +65,7 @@ def load(
         path = path if path.is_file() else folder / "onnx" / name
         if not path.is_file():
             raise ModelError(f"`{shown(folder)}` has no {name}; export both towers into one folder")
-        session = _session(runtime, path, device)
+        session = _session(runtime, path, how.device)
         digest.update(path.read_bytes())
         output = _output(session, modality)
         tower_type = _Images if modality == "image" else _Texts
@@ -96,7 +85,7 @@ def load(
         sigmoid=kind in _SIGMOID,
         preprocessing={"image": dict(towers["image"].settings), "text": towers["text"].settings},
     )
-    return Encoder(card, towers, batch=batch, workers=workers)
+    return Encoder(card, towers, batch=how.batch, workers=how.workers)
 
 
 def _json(path: Path, *, needed: bool = True) -> dict[str, Any]:

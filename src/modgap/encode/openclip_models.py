@@ -13,6 +13,7 @@ from modgap._core.extras import require
 from modgap.encode._torch import device_of, digest_of, dtype_of, loading, to_rows
 from modgap.encode.encoder import Card, Encoder, Tower
 from modgap.encode.pictures import as_rgb
+from modgap.encode.wanted import Wanted
 from modgap.errors import ModelError
 
 __all__ = ["load"]
@@ -20,30 +21,21 @@ __all__ = ["load"]
 _PRECISIONS = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
 
 
-def load(
-    model: str,
-    *,
-    revision: str | None = None,
-    device: str = "auto",
-    dtype: str = "float32",
-    offline: bool = False,
-    batch: int | None = None,
-    workers: int | None = None,
-) -> Encoder:
+def load(model: str, how: Wanted) -> Encoder:
     """Return the encoder of `ARCHITECTURE/TAG`, of a hub name, or of a folder with open_clip_config.json.
 
     `ARCHITECTURE/FILE` takes the weights from a local file of tensors. Arguments and errors as
     `modgap.encode.load`; open_clip takes no revision.
     """
     library = require("open_clip", "openclip")
-    if revision is not None:
+    if how.revision is not None:
         raise ModelError("open_clip takes no revision; name another pretrained tag")
-    where = device_of(device)
-    dtype_of(dtype)
+    where = device_of(how.device)
+    dtype_of(how.dtype)
     name, tag = _parts(model, library)
-    with loading(model, offline=offline):
+    with loading(model, offline=how.offline):
         network, _, transform = library.create_model_and_transforms(
-            name, pretrained=tag, device=where, precision=_PRECISIONS[dtype]
+            name, pretrained=tag, device=where, precision=_PRECISIONS[how.dtype]
         )
         tokenizer = library.get_tokenizer(name)
     network = network.eval()
@@ -60,13 +52,13 @@ def load(
             "image": {"transform": [str(step) for step in transform.transforms]},
             "text": {"tokenizer": type(tokenizer).__name__},
         },
-        dtype=dtype,
+        dtype=how.dtype,
     )
     towers: dict[str, Tower] = {
-        "image": _Images(network, transform, where, dtype_of(dtype)),
+        "image": _Images(network, transform, where, dtype_of(how.dtype)),
         "text": _Texts(network, tokenizer, where),
     }
-    return Encoder(card, towers, batch=batch, workers=workers)
+    return Encoder(card, towers, batch=how.batch, workers=how.workers)
 
 
 def _parts(model: str, library: Any) -> tuple[str, str | None]:

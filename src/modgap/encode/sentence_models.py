@@ -13,33 +13,25 @@ from modgap._core.extras import require
 from modgap.encode._torch import device_of, digest_of, dtype_of, loading
 from modgap.encode.encoder import Card, Encoder
 from modgap.encode.pictures import as_rgb
+from modgap.encode.wanted import Wanted
 from modgap.errors import ModelError
 
 __all__ = ["load"]
 
 
-def load(
-    model: str,
-    *,
-    revision: str | None = None,
-    device: str = "auto",
-    dtype: str = "float32",
-    offline: bool = False,
-    batch: int | None = None,
-    workers: int | None = None,
-) -> Encoder:
+def load(model: str, how: Wanted) -> Encoder:
     """Return the encoder of a hub name or a local folder; arguments and errors as `modgap.encode.load`.
 
     Rows come out at unit length where the model compares by cosine, and as they are where by product.
     """
     library = require("sentence_transformers", "st")
-    where, number = device_of(device), dtype_of(dtype)
-    with loading(model, offline=offline):
+    where, number = device_of(how.device), dtype_of(how.dtype)
+    with loading(model, offline=how.offline):
         network = library.SentenceTransformer(
             model,
             device=str(where),
-            revision=revision,
-            local_files_only=offline,
+            revision=how.revision,
+            local_files_only=how.offline,
             model_kwargs={"dtype": number},
         )
     network = network.eval().to(number)
@@ -54,15 +46,15 @@ def load(
     card = Card(
         backend="st",
         model=model,
-        revision=digest_of(Path(model)) if Path(model).is_dir() else revision,
+        revision=digest_of(Path(model)) if Path(model).is_dir() else how.revision,
         dimension=int(towers["text"].run(["a"]).shape[1]),
         modalities=("image", "text"),
         unit=(network.similarity_fn_name or "cosine") == "cosine",
         logit_scale=scale,
         preprocessing={"modules": [type(module).__name__ for module in network]},
-        dtype=dtype,
+        dtype=how.dtype,
     )
-    return Encoder(card, towers, batch=batch, workers=workers)
+    return Encoder(card, towers, batch=how.batch, workers=how.workers)
 
 
 def _modalities(network: Any) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from modgap.encode._torch import device_of, digest_of, dtype_of, joined, loading
 from modgap.encode.encoder import Card, Encoder, Tower
 from modgap.encode.pictures import as_rgb
 from modgap.encode.sounds import as_samples
+from modgap.encode.wanted import Wanted
 from modgap.errors import ModelError
 
 __all__ = ["KINDS", "load"]
@@ -50,28 +51,15 @@ KINDS: dict[str, _Kind] = {
 }
 
 
-def load(
-    model: str,
-    *,
-    revision: str | None = None,
-    device: str = "auto",
-    dtype: str = "float32",
-    offline: bool = False,
-    batch: int | None = None,
-    workers: int | None = None,
-) -> Encoder:
+def load(model: str, how: Wanted) -> Encoder:
     """Return the encoder of a model on the hub or in a local folder.
 
     Parameters
     ----------
     model : str
         Name on the hub, or folder that `save_pretrained` wrote.
-    revision : str, optional
-        Branch, tag or commit.
-    device, dtype : str
-        As `modgap.encode.load`.
-    offline : bool
-        Take only files that are at hand; the variable HF_HUB_OFFLINE does the same.
+    how : Wanted
+        `offline` takes only files that are at hand; the variable HF_HUB_OFFLINE does the same.
 
     Raises
     ------
@@ -81,9 +69,9 @@ def load(
         transformers is not installed.
     """
     library = require("transformers", "hf")
-    where, number = device_of(device), dtype_of(dtype)
-    options = {"revision": revision, "local_files_only": offline}
-    with loading(model, offline=offline), _without_bars(library):
+    where, number = device_of(how.device), dtype_of(how.dtype)
+    options = {"revision": how.revision, "local_files_only": how.offline}
+    with loading(model, offline=how.offline), _without_bars(library):
         config = library.AutoConfig.from_pretrained(model, **options)
         kind = _kind(model, config.model_type)
         network = library.AutoModel.from_pretrained(model, dtype=number, **options)
@@ -98,7 +86,7 @@ def load(
     card = Card(
         backend="hf",
         model=str(model),
-        revision=_revision(model, config, revision),
+        revision=_revision(model, config, how.revision),
         dimension=int(network.config.projection_dim)
         if hasattr(network.config, "projection_dim")
         else int(network.config.text_config.hidden_size),
@@ -107,10 +95,10 @@ def load(
         logit_bias=bias,
         sigmoid=kind.sigmoid,
         preprocessing=_preprocessing(processor, kind),
-        dtype=dtype,
+        dtype=how.dtype,
     )
     kept = {name: towers[name] for name in kind.modalities}
-    return Encoder(card, kept, batch=batch, workers=workers)
+    return Encoder(card, kept, batch=how.batch, workers=how.workers)
 
 
 @contextmanager

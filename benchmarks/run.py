@@ -1,6 +1,6 @@
 """Run the benchmarks and write one JSON file each.
 
-python benchmarks/run.py                     all of them, at full size: half an hour
+python benchmarks/run.py                     all of them, at full size: some hours
 python benchmarks/run.py moments apply       two of them
 python benchmarks/run.py --quick --out DIR   all of them, tiny: do they still run?
 """

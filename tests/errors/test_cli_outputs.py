@@ -76,6 +76,7 @@ def test_every_word_counts_also_in_lists_and_with_a_key(folder, capsys):
         ("x.safetensors", ["close", "--queries", "q.npy", "--gallery", "g.npy", "--out"]),
         ("x.html", ["report", "q.npy", "g.npy", "--out"]),
         ("x.json", ["simulate", "--steps", "1", "--out"]),
+        ("x.html", ["simulate", "--steps", "1", "--out"]),
     ],
 )
 def test_an_output_that_is_a_pipe(folder, capsys, name, words):

@@ -215,6 +215,21 @@ def test_a_simulation(modgap, tmp_path):
     assert lines[16].split()[0] == "400"
 
 
+def test_a_simulation_as_a_page(modgap, tmp_path, monkeypatch):
+    opened = []
+    monkeypatch.setattr("typer.launch", opened.append)
+    out = tmp_path / "run.html"
+    words = ("simulate", "--n", 12, "--dimension", 4, "--steps", 40, "--sphere", "--seed", 3)
+    printed = modgap(*words, "--out", out, "--title", "A <b> title", "--open")
+    assert printed.endswith(f"Page: {out}\n")
+    assert opened == [out.as_uri()]
+    page = out.read_text(encoding="utf-8")
+    assert "<h1>A &lt;b&gt; title</h1>" in page
+    line = " ".join(str(word) for word in words)
+    said = re.search(r"<pre.*?>modgap (.*?) --out run.html</pre>", page)[1]
+    assert sorted(said.split()) == sorted(line.split())
+
+
 def test_simulate_has_every_setting_with_its_default(modgap):
     from inspect import signature
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from modgap.cli._inputs import JsonOption
+
+if TYPE_CHECKING:
+    from modgap.paper.dynamics import Simulation
 
 #: Figures of a record that the table shows; the JSON has all of them.
 _SHOWN = (
@@ -67,26 +72,42 @@ def simulate(
     ] = None,
     seed: Annotated[int, typer.Option("--seed", metavar="N", help="Of start and batches.")] = 0,
     out: Annotated[
-        str | None, typer.Option("--out", metavar="FILE", help="Also write all records, .json.")
+        str | None,
+        typer.Option(
+            "--out",
+            metavar="FILE",
+            help="Also write a page with a time slider, .html; or all records, .json.",
+        ),
     ] = None,
+    title: Annotated[
+        str | None, typer.Option("--title", metavar="TEXT", help="Headline of the page.")
+    ] = None,
+    open_page: Annotated[
+        bool, typer.Option("--open", help="Open the page in the browser.")
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """Train free embeddings and record how the gap develops.
 
     Gradient descent with no network between the loss and the embeddings. The defaults are two
     tight clusters in ten dimensions: the loss falls, the gap turns orthogonal to both clouds, and
-    then stays.
+    then stays. As a page the run can be watched: both clouds, loss, gap and what else changes, with
+    a slider for the time. The page is one file and needs no network.
 
     Examples
     --------
       modgap simulate --seed 5
+      modgap simulate --seed 5 --out gap.html --open
       modgap simulate --start cone --sphere --learn-temperature --sigma 0.1 --out run.json
     """
-    from modgap.cli._console import print_json, progress
+    from modgap.cli._console import print_json, progress, say
     from modgap.cli._inputs import check_out
+    from modgap.io._guard import shown
     from modgap.paper import dynamics
 
-    target = None if out is None else check_out(out, suffixes=(".json",))
+    target = None if out is None else check_out(out, suffixes=(".html", ".htm", ".json"))
+    page = target is not None and target.suffix.lower() != ".json"
+    _refuse_without_page(page, title=title, open_page=open_page)
     settings = dynamics.Simulation(
         n=n,
         dimension=dimension,
@@ -118,13 +139,51 @@ def simulate(
             advance(step - done)
             done = step
 
-        document = dynamics.simulate(settings, tell).to_dict()
-    if target is not None:
+        kept = dynamics.film_steps(steps) if page else ()
+        run = dynamics.simulate(settings, tell, snapshots=kept)
+    document = run.to_dict()
+    if target is not None and page:
+        from modgap.report.simulation_page import write_simulation_page
+
+        words = {} if title is None else {"title": shown(title)}
+        command = _command(settings, target)
+        write_simulation_page(dynamics.film(run), target, command=command, **words)
+    elif target is not None:
         _write(target, document)
     if json:
         print_json(document)
     else:
-        _print(document, out)
+        _print(document)
+        if out is not None:
+            say(f"{'Page' if page else 'All records'}: {out}")
+    if open_page and target is not None:
+        typer.launch(target.resolve().as_uri())
+
+
+def _refuse_without_page(page: bool, *, title: str | None, open_page: bool) -> None:
+    """Raise an ArgumentError for options of a page where none is written."""
+    from modgap._core.extras import require
+    from modgap.errors import ArgumentError
+
+    if page:
+        require("jinja2", "report")  # before the work, not after it
+        return
+    for option, given in (("--title", title is not None), ("--open", open_page)):
+        if given:
+            raise ArgumentError(f"`{option}` is for a page; name one, as in --out gap.html")
+
+
+def _command(settings: Simulation, target: Path) -> str:
+    """Return the line that gives this run again: every setting that is not the default."""
+    import shlex
+
+    words = ["modgap", "simulate"]
+    for part in fields(settings):
+        value = getattr(settings, part.name)
+        if value != part.default:
+            words.append(f"--{part.name.replace('_', '-')}")
+            words += [] if value is True else [str(value)]
+    return shlex.join([*words, "--out", target.name])
 
 
 def _write(target: Any, document: dict[str, Any]) -> None:
@@ -136,9 +195,9 @@ def _write(target: Any, document: dict[str, Any]) -> None:
         temporary.write_text(json.dumps(document, allow_nan=False), encoding="utf-8")
 
 
-def _print(document: dict[str, Any], out: str | None, limit: int = 16) -> None:
+def _print(document: dict[str, Any], limit: int = 16) -> None:
     """Print at most `limit` records, evenly spaced, the last one always."""
-    from modgap.cli._console import figure, print_table, say
+    from modgap.cli._console import figure, print_table
 
     count = len(document["step"])
     stride = max(1, -(-(count - 1) // (limit - 1)))
@@ -152,5 +211,3 @@ def _print(document: dict[str, Any], out: str | None, limit: int = 16) -> None:
         caption="orthog.: cosine of the rows about their mean with the gap, 0 is orthogonal"
         + ("" if document["stability"] is None else "; stability: exact integral"),
     )
-    if out is not None:
-        say(f"All records: {out}")

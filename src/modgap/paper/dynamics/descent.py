@@ -89,7 +89,7 @@ def simulate(
     progress : callable, optional
         Called with (steps done, steps in all) at every record.
     snapshots : collection of int
-        Steps after which to keep both clouds as well.
+        Steps after which to keep both clouds; they are recorded too.
 
     Raises
     ------
@@ -137,7 +137,7 @@ def descend(
     progress : callable, optional
         Called with (steps done, steps in all) at every record.
     snapshots : collection of int
-        Steps after which to keep both clouds as well.
+        Steps after which to keep both clouds; they are recorded too.
 
     Raises
     ------
@@ -211,7 +211,7 @@ def _descend(
                 f"`rate` {settings.rate:g} is too large: the loss is no longer finite at step "
                 f"{step}; lower it"
             )
-        if step % settings.record_every == 0 or step == settings.steps:
+        if step % settings.record_every == 0 or step == settings.steps or step in kept:
             log.records.append({"step": step, **_record(state, gradient, settings)})
             if progress is not None:
                 progress(step, settings.steps)

@@ -12,3 +12,5 @@ bench:
 
 docs:
 	.venv/bin/python docs/reference/make_cli.py
+	.venv/bin/python docs/reference/make_pictures.py
+	.venv/bin/zensical build --strict

@@ -427,7 +427,7 @@ def scaling(result: dict[str, Any]) -> str:
 
 
 def bars(result: dict[str, Any]) -> str:
-    """Return what a result measured against its bars, as the README has it, and the machine."""
+    """Return what a result measured against its bars, as docs/speed.md has it, and the machine."""
     return table.table([result])
 
 

@@ -1,7 +1,7 @@
-"""Render the results as the table of the README.
+"""Render the results as the table of docs/speed.md.
 
-python benchmarks/table.py            write it between the README's two markers
-python benchmarks/table.py --check    fail if the README says something else
+python benchmarks/table.py            write it between the page's two markers
+python benchmarks/table.py --check    fail if the page says something else
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ ORDER = (
 
 def main(argv: list[str] | None = None) -> int:
     options = _parser().parse_args(argv)
-    text = options.readme.read_text(encoding="utf-8")
+    text = options.page.read_text(encoding="utf-8")
     try:
         wanted = between_markers(text, table(load(options.results)))
     except ValueError as error:
@@ -36,9 +36,9 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     if options.check:
         if text != wanted:
-            print("the README's table is out of date: python benchmarks/table.py", file=sys.stderr)
+            print("the page's table is out of date: python benchmarks/table.py", file=sys.stderr)
         return int(text != wanted)
-    options.readme.write_text(wanted, encoding="utf-8")
+    options.page.write_text(wanted, encoding="utf-8")
     return 0
 
 
@@ -96,10 +96,10 @@ def _machines(results: list[dict[str, Any]]) -> list[str]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description="Render the results as the README's table.")
+    parser = argparse.ArgumentParser(description="Render the results as the table of speed.")
     parser.add_argument("--check", action="store_true", help="write nothing; fail on a difference")
     parser.add_argument("--results", type=Path, default=HERE / "results")
-    parser.add_argument("--readme", type=Path, default=HERE.parent / "README.md")
+    parser.add_argument("--page", type=Path, default=HERE.parent / "docs" / "speed.md")
     return parser
 
 

@@ -27,12 +27,13 @@ from typing import Any, Literal
 
 import numpy as np
 from gap_criteria import NO_GAP
-from gap_page import render_page
+from gap_page import render_appendix, render_page
 from gap_picture import draw
 
 ROOT = Path(__file__).resolve().parent
 RESULTS = ROOT / "results" / "gap_formation.json"
 PAGE = ROOT.parent / "docs" / "gap_formation.md"
+APPENDIX = PAGE.with_name("gap_formation_runs.md")
 PICTURE = ROOT.parent / "docs" / "gap_formation.svg"
 
 PAIRS_PER_CAPTION = 3
@@ -311,6 +312,7 @@ def render(results: dict[str, Any]) -> None:
 
     PAGE.parent.mkdir(parents=True, exist_ok=True)
     PAGE.write_text(render_page(results), encoding="utf-8")
+    APPENDIX.write_text(render_appendix(results), encoding="utf-8")
     PICTURE.write_text(vlc.vegalite_to_svg(draw(results["parts"]).to_json()), encoding="utf-8")
 
 

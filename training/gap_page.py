@@ -1,4 +1,4 @@
-"""The page about how the gap forms, written from the results of `gap_formation.py`."""
+"""The pages about how the gap forms, written from the results of `gap_formation.py`."""
 
 from __future__ import annotations
 
@@ -86,9 +86,8 @@ after it. The variance along the gap ends where the gap does.
 
 ### Longer training
 
-{long_steps} steps on {long_images:,} images, softmax loss, batches of {long_batch}, default start.
-
-{long_table}
+{long_steps} steps on {long_images:,} images, softmax loss, batches of {long_batch}, default start;
+[the table](gap_formation_runs.md) has them step by step.
 
 {long_answer}
 
@@ -137,6 +136,23 @@ steadily; no threshold was changed after a count:
 The temperature divides cosines. The paper's divides squared distances; on the unit sphere its
 temperature is twice this one for the same loss.
 
+[Every run](gap_formation_runs.md) is in the appendix.
+
+Made with torch {torch}, NumPy {numpy}, Python {python} on {machine}. This page and its picture are
+written by `python training/gap_formation.py` from `training/results/gap_formation.json`.
+"""
+
+APPENDIX = """\
+# The gap in real training: every run
+
+The tables behind [how the gap forms in real training](gap_formation.md), where the words are explained.
+
+## The longer runs, step by step
+
+{long_steps} steps on {long_images:,} images, softmax loss, batches of {long_batch}, default start.
+
+{long_table}
+
 ## Every run
 
 "Halved" is the first step at which the variance along the gap is below half of its first value,
@@ -146,8 +162,7 @@ is met. "Kept" is the gap at last over that when both variances had halved.
 
 {every_table}
 
-Made with torch {torch}, NumPy {numpy}, Python {python} on {machine}. This page and its picture are
-written by `python training/gap_formation.py` from `training/results/gap_formation.json`.
+Written by `python training/gap_formation.py` from `training/results/gap_formation.json`.
 """
 
 
@@ -469,7 +484,6 @@ def render_page(results: dict[str, Any]) -> str:
         long_steps=f"{plans['long']['steps']:,}",
         long_images=plans["long"]["images"],
         long_batch=plans["long"]["batch_sizes"][0],
-        long_table=course_table(runs["long"], LONG_TABLE_FROM),
         long_answer=long_answer(runs["long"]),
         width=grid["width"],
         d=results["dimension"],
@@ -489,11 +503,23 @@ def render_page(results: dict[str, Any]) -> str:
         still=STILL,
         least=LEAST_WAY,
         lost=LOST,
-        every_table="\n\n".join(
-            f"{HEADINGS[name]}:\n\n{run_table(members)}" for name, members in runs.items()
-        ),
         torch=results["torch"],
         numpy=results["numpy"],
         python=results["python"],
         machine=results["machine"],
+    )
+
+
+def render_appendix(results: dict[str, Any]) -> str:
+    """Return the page of all runs as Markdown."""
+    runs = {name: part["runs"] for name, part in results["parts"].items()}
+    plan = results["parts"]["long"]["plan"]
+    return APPENDIX.format(
+        long_steps=f"{plan['steps']:,}",
+        long_images=plan["images"],
+        long_batch=plan["batch_sizes"][0],
+        long_table=course_table(runs["long"], LONG_TABLE_FROM),
+        every_table="\n\n".join(
+            f"{HEADINGS[name]}:\n\n{run_table(members)}" for name, members in runs.items()
+        ),
     )

@@ -108,37 +108,37 @@ class TestQuickRun:
 
 class TestTable:
     @pytest.fixture
-    def readme(self, tmp_path):
-        path = tmp_path / "README.md"
+    def page(self, tmp_path):
+        path = tmp_path / "speed.md"
         path.write_text("above\n\n<!-- benchmarks:start -->\n<!-- benchmarks:end -->\n\nbelow\n")
         return path
 
-    def test_stands_between_the_markers_and_is_checked(self, results, readme):
-        options = ["--results", results, "--readme", readme]
+    def test_stands_between_the_markers_and_is_checked(self, results, page):
+        options = ["--results", results, "--page", page]
         assert script("table.py", "--check", *options).returncode == 1
         assert script("table.py", *options).returncode == 0
-        text = readme.read_text()
+        text = page.read_text()
         assert text.startswith("above\n")
         assert text.endswith("\nbelow\n")
         rows = sum(len(json.loads((results / f"{s}.json").read_text())["rows"]) for s in SPEED)
         assert text.count("\n|") == rows + 2
         assert script("table.py", "--check", *options).returncode == 0
         assert script("table.py", *options).returncode == 0
-        assert readme.read_text() == text
-        readme.write_text(text.replace("| <= 1.5x |", "| <= 15x |"))
+        assert page.read_text() == text
+        page.write_text(text.replace("| <= 1.5x |", "| <= 15x |"))
         stale = script("table.py", "--check", *options)
         assert stale.returncode == 1
         assert "out of date" in stale.stderr
 
     def test_needs_the_markers(self, results, tmp_path):
-        bare = tmp_path / "README.md"
+        bare = tmp_path / "speed.md"
         bare.write_text("no markers\n")
-        done = script("table.py", "--results", results, "--readme", bare)
+        done = script("table.py", "--results", results, "--page", bare)
         assert done.returncode == 1
         assert "benchmarks:start" in done.stderr
 
-    def test_needs_results(self, tmp_path, readme):
-        done = script("table.py", "--results", tmp_path, "--readme", readme)
+    def test_needs_results(self, tmp_path, page):
+        done = script("table.py", "--results", tmp_path, "--page", page)
         assert done.returncode == 1
         assert "run.py" in done.stderr
 

@@ -5,7 +5,7 @@ is the setting of the theorems in `modgap.paper.theory`, and of figures 3 to 6 o
 """
 
 from modgap.paper.dynamics.descent import descend, simulate
-from modgap.paper.dynamics.film import film, film_steps
+from modgap.paper.dynamics.filming import film, film_steps
 from modgap.paper.dynamics.settings import PAPER_RUN, Simulation
 from modgap.paper.dynamics.starts import initial_clouds
 from modgap.paper.dynamics.trajectory import Snapshot, Trajectory

@@ -129,6 +129,9 @@ def _axes(gaps: np.ndarray, last: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
     rest = rest - np.outer(rest @ along, along)
     across = np.linalg.svd(rest, full_matrices=False)[2][0]
     across = across - (across @ along) * along
+    across = across * np.sign(
+        across[np.argmax(np.abs(across))]
+    )  # one of two signs, always the same
     length = float(np.linalg.norm(across))
     return np.stack([along, across / length if length > 0.5 else 0.0 * along])
 

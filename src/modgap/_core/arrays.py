@@ -32,6 +32,7 @@ __all__ = [
     "Array",
     "Float",
     "Int",
+    "RowBlock",
     "as_float64",
     "asarray_like",
     "bincount",
@@ -221,6 +222,49 @@ def stack_rows(parts: Iterator[Array], rows: int) -> Array:
         out[done : done + part.shape[0]] = part
         done += part.shape[0]
     return out
+
+
+class RowBlock:
+    """Rows that are collected until a matrix product of them is worth its start.
+
+    Parameters
+    ----------
+    capacity : int
+        Rows that have room together; more at once have a block of their own.
+
+    Attributes
+    ----------
+    rows : int
+        How many are collected.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self.rows = 0
+        self._parts: list[Array] = []
+        self._room: np.ndarray | None = None  # NumPy's are written where they stay, once
+
+    def has_room_for(self, rows: int) -> bool:
+        """Whether so many rows can be appended."""
+        return self.rows == 0 or self.rows + rows <= self.capacity
+
+    def append_difference(self, rows: Array, origin: Array) -> Array:
+        """Append `rows - origin` and return it; it may be used until the block is taken."""
+        start, self.rows = self.rows, self.rows + rows.shape[0]
+        if not is_numpy_array(rows):
+            self._parts.append(rows - origin)
+            return self._parts[-1]
+        if self._room is None or len(self._room) < self.rows or self._room.dtype != rows.dtype:
+            self._room = np.empty((max(self.capacity, self.rows), rows.shape[1]), rows.dtype)
+        return np.subtract(rows, origin, out=self._room[start : self.rows])
+
+    def take(self) -> Array:
+        """Return the rows collected, and begin anew; the next to append may be written over them."""
+        count, self.rows = self.rows, 0
+        if self._room is not None:
+            return self._room[:count]
+        parts, self._parts = self._parts, []
+        return namespace(parts[0]).concat(parts, axis=0) if len(parts) > 1 else parts[0]
 
 
 def bincount(indices: Array, weights: Array | None, length: int) -> Array:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -12,6 +12,7 @@ import numpy as np
 from modgap._core.arrays import (
     Array,
     Float,
+    RowBlock,
     as_float64,
     block_slices,
     cache_elements,
@@ -19,7 +20,6 @@ from modgap._core.arrays import (
     dtype_eps,
     float64,
     namespace,
-    stack_rows,
     to_numpy,
     working_float,
 )
@@ -33,11 +33,12 @@ from modgap._core.checks import (
 )
 from modgap.errors import ArgumentError, ShapeError
 
-__all__ = ["Moments", "PrincipalAxes", "cross_scatter", "principal_axes"]
+__all__ = ["Moments", "PrincipalAxes", "RunningMoments", "cross_scatter", "principal_axes"]
 
 #: Rows a block of products spans: long enough for full matrix-product speed, short enough that
 #: float32 sums of products keep seven digits before they are added up in float64.
-_BLOCK_ROWS = 8192
+_BLOCK_ROWS = 4096
+_PIVOT_ROWS = 256
 
 
 @dataclass(frozen=True, eq=False)
@@ -265,64 +266,103 @@ def cross_scatter(a: Float[Array, "n d"], b: Float[Array, "n e"]) -> Float[Array
 
 def _moments_of_rows(x: Array, precision: str) -> Moments:
     xp = namespace(x)
-    d = x.shape[1]
-    cast = as_float64 if precision == "float64" else working_float
-    total = xp.zeros((d,), dtype=float64(xp), device=device(x))
-    scatter = xp.zeros((d, d), dtype=float64(xp), device=device(x))
-    product_eps = 0.0
-    squares: list[tuple[Array, Array, Array]] = []
-    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite shows in the total
-        # A pivot near the mean keeps the products small: no digits go to the offset of the cloud.
-        pivot = cast(xp.mean(working_float(x[: min(256, x.shape[0]), :]), axis=0))
-        for rows in block_slices(x.shape[0], 1, elements=_BLOCK_ROWS):
-            sums: list[Array] = []
-            parts = _about_pivot(x[rows, :], pivot, cast, sums, squares)
-            block = stack_rows(parts, rows.stop - rows.start)
-            total += sum(sums)
-            product_eps = dtype_eps(block)
-            scatter += as_float64(xp.matmul(block.T, block))
-    if not bool(xp.all(xp.isfinite(total)) and xp.all(xp.isfinite(scatter))):
+    running = RunningMoments(x, precision, x.shape[0])
+    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite shows in the sums
+        for part in running.parts(x):
+            running.add(part)
+        running.close()
+    if not bool(xp.all(xp.isfinite(running.total)) and xp.all(xp.isfinite(running.scatter))):
         check_scale(check_finite(x, "x"), x, "x")
-    shift = total / x.shape[0]
-    mean = as_float64(pivot) + shift
-    lengths = xp.stack([xp.stack(extremes) for extremes in squares])
-    return Moments(
-        count=int(x.shape[0]),
-        mean=mean,
-        scatter=scatter - x.shape[0] * _outer(xp, shift),
-        eps=dtype_eps(x),
-        product_eps=product_eps,
-        shortest=math.sqrt(float(xp.min(lengths[:, 0]))),
-        longest=math.sqrt(float(xp.max(lengths[:, 1]))),
-        radius=math.sqrt(float(xp.max(lengths[:, 2]))) + math.sqrt(float(xp.sum(shift * shift))),
-    )
+    return running.moments(dtype_eps(x))
 
 
-def _about_pivot(
-    x: Array,
-    pivot: Array,
-    cast: Callable[[Array], Array],
-    sums: list[Array],
-    squares: list[tuple[Array, Array, Array]],
-) -> Iterator[Array]:
-    """Yield the rows about the pivot; leave their float64 sums and extreme squared lengths behind.
+class RunningMoments:
+    """Moments of rows that come part by part: each is gone over once, while it lies in a core's cache.
 
-    All in one pass over memory. Far from the origin sums of what is left keep digits that sums of
-    rows would lose.
+    Parameters
+    ----------
+    first : array (n, d)
+        The first rows that will be added, or more of them. Their mean is the pivot: products about a
+        point near the mean are small, so no digits go to the offset of the cloud.
+    precision : {"input", "float64"}
+        See `Moments.from_rows`.
+    block_rows : int
+        Rows that wait for their products together, where fewer than usual will come or many clouds are
+        under way at a time.
+
+    Attributes
+    ----------
+    count : int
+        Rows added.
+    total : array (d,), float64
+        Their sum about the pivot.
+    scatter : array (d, d), float64
+        Their products about the pivot; all of them after `close`.
     """
-    xp = namespace(x)
-    origin = as_float64(pivot)
-    for part in block_slices(*x.shape, elements=cache_elements(x)):
-        rows = x[part, :]
-        whole, rows = rows, cast(rows)
-        near = rows - pivot
-        if near.dtype == origin.dtype:
-            sums.append(xp.sum(near, axis=0))
+
+    def __init__(
+        self, first: Float[Array, "n d"], precision: str, block_rows: int = _BLOCK_ROWS
+    ) -> None:
+        xp = namespace(first)
+        d = first.shape[1]
+        self._cast = as_float64 if precision == "float64" else working_float
+        self._pivot = self._cast(
+            xp.mean(working_float(first[: min(_PIVOT_ROWS, first.shape[0]), :]), axis=0)
+        )
+        self._origin = as_float64(self._pivot)
+        self._block = RowBlock(min(block_rows, _BLOCK_ROWS))
+        self._extremes: list[tuple[Array, Array, Array]] = []
+        self.count = 0
+        self.total = xp.zeros((d,), dtype=float64(xp), device=device(first))
+        self.scatter = xp.zeros((d, d), dtype=float64(xp), device=device(first))
+
+    @staticmethod
+    def parts(x: Float[Array, "n d"]) -> Iterator[Array]:
+        """Yield the rows in parts of the size that `add` is fast with."""
+        elements = min(cache_elements(x), _BLOCK_ROWS * x.shape[1])
+        for rows in block_slices(*x.shape, elements=elements):
+            yield x[rows, :]
+
+    def add(self, rows: Float[Array, "n d"]) -> None:
+        """Add rows, best in `parts`."""
+        xp = namespace(rows)
+        if not self._block.has_room_for(rows.shape[0]):
+            self.close()
+        rows = self._cast(rows)
+        near = self._block.append_difference(rows, self._pivot)
+        if near.dtype == self._origin.dtype:
+            # Far from the origin sums of what is left keep digits that sums of rows would lose.
+            self.total += xp.sum(near, axis=0)
         else:  # the rows themselves are exact, what is left of them in float32 is not
-            sums.append(xp.sum(as_float64(whole), axis=0) - rows.shape[0] * origin)
+            whole = xp.sum(rows, axis=0, dtype=self._origin.dtype)
+            self.total += whole - rows.shape[0] * self._origin
         lengths = xp.vecdot(rows, rows)
-        squares.append((xp.min(lengths), xp.max(lengths), xp.max(xp.vecdot(near, near))))
-        yield near
+        self._extremes.append((xp.min(lengths), xp.max(lengths), xp.max(xp.vecdot(near, near))))
+        self.count += rows.shape[0]
+
+    def close(self) -> None:
+        """Add the products of the rows that wait for their block to be full."""
+        if self._block.rows:
+            block = self._block.take()
+            self.scatter += as_float64(namespace(block).matmul(block.T, block))
+
+    def moments(self, eps: float) -> Moments:
+        """Return the moments of all rows added, which were stored to `eps`."""
+        self.close()
+        xp = namespace(self.total)
+        shift = self.total / self.count
+        lengths = xp.stack([xp.stack(extremes) for extremes in self._extremes])
+        radius = math.sqrt(float(xp.max(lengths[:, 2])))
+        return Moments(
+            count=self.count,
+            mean=self._origin + shift,
+            scatter=self.scatter - self.count * _outer(xp, shift),
+            eps=eps,
+            product_eps=dtype_eps(self._pivot),
+            shortest=math.sqrt(float(xp.min(lengths[:, 0]))),
+            longest=math.sqrt(float(xp.max(lengths[:, 1]))),
+            radius=radius + math.sqrt(float(xp.sum(shift * shift))),
+        )
 
 
 def _float64_mean(x: Array) -> Array:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
-from modgap._core.moments import Moments
+from modgap._core.arrays import dtype_eps
+from modgap._core.moments import Moments, RunningMoments
 from modgap._core.tasks import HERE, Engine, Tell
 from modgap.decisions.metric import Metric
 from modgap.engines.checkpoint import Checkpoint, Parts
@@ -20,9 +21,12 @@ from modgap.errors import ShapeError
 from modgap.io._guard import shown
 from modgap.io._shard import Shard
 from modgap.io.source import Source
-from modgap.io.streams import checked_blocks, grouped
+from modgap.io.streams import checked_parts, grouped
 
 __all__ = ["ReadShards", "Reading", "moments_of", "pieces_of", "read_moments"]
+
+#: Rows that wait for their products, in all clouds of a piece together.
+_WAITING = 16384
 
 
 @dataclass(frozen=True)
@@ -77,8 +81,9 @@ class ReadShards:
         reading = self.reading
         # Rows were rounded when they were stored, whatever they are widened to.
         eps = max(float(np.finfo(shard.dtype).eps) for shard in piece.shards)
-        found: Parts = {}
-        blocks = checked_blocks(
+        clouds = reading.folds if piece.names is None else len(set(piece.names.tolist()))
+        running: dict[str, RunningMoments] = {}
+        parts = checked_parts(
             piece.shards,
             piece.first,
             self.source,
@@ -86,15 +91,32 @@ class ReadShards:
             zero_rows=not reading.metric.needs_directions,
         )
         done = 0
-        for block in blocks:
-            rows = reading.metric.prepare(block)
-            own = None if piece.names is None else piece.names[done : done + len(block)]
-            for name, part in _parts(rows, own, reading.folds):
-                moments = Moments.from_rows(part, precision=reading.precision)
-                add(found, name, replace(moments, eps=max(moments.eps, eps)))
-            tell(len(block))
-            done += len(block)
-        return found
+        with closing(parts):
+            for part in parts:
+                rows = reading.metric.prepare(part)
+                for name, own in self._divided(rows, piece, done):
+                    if name not in running:
+                        running[name] = RunningMoments(own, reading.precision, _WAITING // clouds)
+                    running[name].add(own)
+                tell(len(part))
+                done += len(part)
+                eps = max(eps, dtype_eps(rows))
+        return {name: cloud.moments(eps) for name, cloud in running.items()}
+
+    def _divided(
+        self, rows: np.ndarray, piece: Piece, done: int
+    ) -> Iterator[tuple[str, np.ndarray]]:
+        """Yield the rows of each name, or of each fold, in what follows `done` rows of a piece."""
+        if piece.names is not None:
+            names = piece.names[done : done + len(rows)]
+            for name in dict.fromkeys(names.tolist()):
+                yield str(name), rows[names == name]
+            return
+        folds = self.reading.folds
+        for fold in range(folds):
+            own = rows[(fold - piece.first - done) % folds :: folds]
+            if len(own):
+                yield str(fold), own
 
 
 def read_moments(
@@ -182,15 +204,3 @@ def _pieces(source: Source, names: np.ndarray | None) -> Iterator[Piece]:
         own = None if names is None else names[first : first + rows]
         yield Piece(tuple(shards), first, own)
         first += rows
-
-
-def _parts(
-    rows: np.ndarray, names: np.ndarray | None, folds: int
-) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield the rows of each name, or of each fold, in a block."""
-    if names is None:
-        for fold in range(min(folds, len(rows))):
-            yield str(fold), rows[fold::folds]
-        return
-    for name in dict.fromkeys(names.tolist()):
-        yield str(name), rows[names == name]

@@ -4,25 +4,33 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from typing import TypeVar
 
 import numpy as np
 
+from modgap._core.arrays import block_slices, cache_elements
 from modgap._core.checks import check_cloud
 from modgap.errors import DataError
 from modgap.io._shard import Shard
 
-__all__ = ["checked_blocks", "counting_rows", "grouped"]
+__all__ = ["checked_blocks", "checked_parts", "counting_rows", "grouped"]
 
 Item = TypeVar("Item")
 
 #: Rows per block: float64 copies of a block of 1,024 dimensions take 128 MiB.
 _ROWS = 16384
+#: Rows that are read at a time where they are looked at in small parts, while the next are on their way.
+_READ_ROWS = 4096
 #: Small shards are read together until a task has so many bytes: what it costs to hand one over, a few
 #: MiB of moments or of a map, is then little beside it.
 _TASK_BYTES = 32 * 1024 * 1024
+#: Of the bits of a half float that were moved by 13 all but the copies of its sign.
+_NOT_SIGN_COPIES = np.int32(-0x70002000)
+_SCALE_OF_HALVES = np.float32(2.0**112)
+_BEYOND_HALVES = np.float32(2.0**16)
 _ROW = re.compile(r"row (\d+) \(of \d+ such rows\)")
 _NAME = re.compile(r"`[^`]*`")
 
@@ -67,14 +75,63 @@ def checked_blocks(
         A row holds NaN or infinity, or has no direction and needs one; the message counts rows
         from the start of the source.
     """
-    for shard in shards:
-        for block in shard.blocks(_ROWS):
-            if block.dtype == np.float16:  # once: every look at half floats costs a conversion
-                block = block.astype(np.float32)
-            with counting_rows(first, source):
-                check_cloud(block, name, zero_rows=zero_rows)
-            yield block
+    for block in _stored(shards, _ROWS):
+        if block.dtype == np.float16:  # once: every look at half floats costs a conversion
+            block = widen_halves(block)
+        with counting_rows(first, source):
+            check_cloud(block, name, zero_rows=zero_rows)
+        yield block
+        first += len(block)
+
+
+def checked_parts(
+    shards: Sequence[Shard], first: int, source: str, name: str, *, zero_rows: bool
+) -> Generator[np.ndarray, None, None]:
+    """Yield what `checked_blocks` yields, in parts that stay in a core's cache, and read ahead of them.
+
+    What is done to each part costs little memory traffic, and a disk is waited for only where it is
+    slower than that.
+    """
+    with closing(_ahead(_stored(shards, _READ_ROWS))) as blocks:
+        for block in blocks:
+            for rows in block_slices(*block.shape, elements=cache_elements(block)):
+                part = block[rows]
+                if part.dtype == np.float16:
+                    part = widen_halves(part)
+                with counting_rows(first + rows.start, source):
+                    check_cloud(part, name, zero_rows=zero_rows)
+                yield part
             first += len(block)
+
+
+def widen_halves(x: np.ndarray) -> np.ndarray:
+    """Return half floats as float32, as `astype` does, in a quarter of its time.
+
+    The bits of a half float, moved to where float32 has its own, are the same number times 2^-112.
+    """
+    wide = x.view(np.int16).astype(np.int32)  # the sign goes along
+    wide <<= 13
+    wide &= _NOT_SIGN_COPIES
+    values = wide.view(np.float32)
+    values *= _SCALE_OF_HALVES
+    if values.size and not -_BEYOND_HALVES < values.min() <= values.max() < _BEYOND_HALVES:
+        return x.astype(np.float32)  # NaN and infinity have bits of their own
+    return values
+
+
+def _stored(shards: Sequence[Shard], rows: int) -> Iterator[np.ndarray]:
+    """Yield the rows of shards as they are stored."""
+    for shard in shards:
+        yield from shard.blocks(rows)
+
+
+def _ahead(blocks: Iterator[np.ndarray]) -> Generator[np.ndarray, None, None]:
+    """Yield blocks, the next of which is read meanwhile by a thread."""
+    with ThreadPoolExecutor(1) as reader:
+        coming = reader.submit(next, blocks, None)
+        while (block := coming.result()) is not None:
+            coming = reader.submit(next, blocks, None)
+            yield block
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from modgap._core.moments import Moments
 from modgap._core.tasks import flow
 from modgap.cli import main
 from modgap.closers.closure import Closure
-from modgap.decisions.metric import as_metric
+from modgap.decisions.metric import INNER_PRODUCT, as_metric
 from modgap.engines import HERE, Processes, Reading, moments_of
 from modgap.errors import DataError, FormatError, WorkerError
 from modgap.io import apply_to_source, open_source, streams
@@ -30,6 +30,26 @@ COSINE = as_metric("cosine")
 def single_shards(monkeypatch):
     """Every shard is a task."""
     monkeypatch.setattr(streams, "_TASK_BYTES", 1)
+
+
+def test_rows_go_to_the_folds_in_turn_from_the_first_of_the_source(tmp_path, monkeypatch):
+    """Whatever is read together: the folds are those of the rows at once."""
+    monkeypatch.setattr(streams, "cache_elements", lambda x: 11 * x.shape[1])
+    for size in (1, 2**30):
+        monkeypatch.setattr(streams, "_TASK_BYTES", size)
+        folder = tmp_path / str(size)
+        whole = save_shards(folder, 3, 100) + np.arange(300, dtype=np.float32)[:, None]
+        np.save(folder / "img_emb_0.npy", whole[:100])
+        np.save(folder / "img_emb_1.npy", whole[100:200])
+        np.save(folder / "img_emb_2.npy", whole[200:])
+        found = moments_of(open_source(folder), Reading("queries", INNER_PRODUCT, "float64", 3))
+        for fold, moments in enumerate(found):
+            own = whole[fold::3].astype(np.float64)
+            assert moments.count == len(own)
+            np.testing.assert_allclose(moments.mean, own.mean(axis=0), rtol=1e-12)
+            np.testing.assert_allclose(
+                moments.covariance, np.cov(own.T, bias=True), rtol=1e-10, atol=1e-10
+            )
 
 
 class Pending:
@@ -224,6 +244,7 @@ def test_apply_killed_again_and_again_ends_in_the_same_bytes(slow_shards):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+@pytest.mark.usefixtures("single_shards")  # as in the runs that are killed
 def test_close_that_is_killed_ends_in_the_same_bytes(slow_shards):
     target = slow_shards / "fit.safetensors"
     kept = slow_shards / f".{target.name}.progress"

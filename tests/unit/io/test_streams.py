@@ -1,0 +1,56 @@
+"""Rows of shards as streams: half floats widened, parts counted, reading ahead of what is looked at."""
+
+import numpy as np
+import pytest
+
+from modgap.errors import DataError, FormatError
+from modgap.io import open_source, streams
+
+
+def test_halves_are_widened_as_numpy_widens_them():
+    every = np.arange(2**16, dtype=np.uint16).view(np.float16)
+    finite = every[np.isfinite(every)].reshape(-1, 4)
+    for rows in (finite, finite[::3, 1:3], finite.astype(">f2").astype(np.float16)):
+        found = streams.widen_halves(rows)
+        assert found.dtype == np.float32
+        np.testing.assert_array_equal(
+            found.view(np.uint32), rows.astype(np.float32).view(np.uint32)
+        )
+    for odd in (np.inf, -np.inf, np.nan):
+        rows = np.array([[1, odd]], dtype=np.float16)
+        np.testing.assert_array_equal(streams.widen_halves(rows), rows.astype(np.float32))
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_parts_are_the_blocks_in_pieces_and_count_rows_from_the_start(
+    tmp_path, monkeypatch, rng, dtype
+):
+    monkeypatch.setattr(streams, "_READ_ROWS", 30)
+    monkeypatch.setattr(streams, "cache_elements", lambda x: 7 * x.shape[1])
+    rows = rng.normal(size=(130, 5)).astype(dtype)
+    for i, part in enumerate(np.split(rows, [50, 90])):
+        np.save(tmp_path / f"img_emb_{i}.npy", part)
+    shards = open_source(tmp_path).shards
+    parts = list(streams.checked_parts(shards, 1000, "in", "queries", zero_rows=True))
+    assert {len(part) for part in parts[:4]} == {7}
+    np.testing.assert_array_equal(np.concatenate(parts), rows)
+    blocks = list(streams.checked_blocks(shards, 1000, "in", "queries", zero_rows=True))
+    assert [len(block) for block in blocks] == [50, 40, 40]
+    assert {part.dtype for part in [*parts, *blocks]} == {
+        np.dtype(np.result_type(dtype, np.float32))
+    }
+    rows[101, 2] = np.nan
+    np.save(tmp_path / "img_emb_2.npy", rows[90:])
+    with pytest.raises(DataError, match=r"`queries` \(in\) row 1101 holds NaN"):
+        list(streams.checked_parts(shards, 1000, "in", "queries", zero_rows=True))
+
+
+def test_what_breaks_while_reading_ahead_is_told_where_it_is_waited_for(tmp_path):
+    np.save(tmp_path / "img_emb_0.npy", np.ones((10, 3), np.float32))
+    np.save(tmp_path / "img_emb_1.npy", np.ones((10, 3), np.float32))
+    shards = open_source(tmp_path).shards
+    (tmp_path / "img_emb_1.npy").write_bytes((tmp_path / "img_emb_1.npy").read_bytes()[:-8])
+    parts = streams.checked_parts(shards, 0, "in", "queries", zero_rows=True)
+    assert len(next(parts)) == 10
+    with pytest.raises(FormatError, match=r"`.*img_emb_1.npy` is cut short"):
+        next(parts)

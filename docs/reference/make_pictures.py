@@ -56,29 +56,28 @@ def closing() -> str:
         # each panel about the middle of its two means: where the origin lies decides nothing
         middle = (queries.mean(axis=0) + gallery.mean(axis=0)) / 2
         flat.append(((queries[shown] - middle) @ axes.T, (gallery - middle) @ axes.T))
-    plane = sketch.plane(np.concatenate([p for pair in flat for p in pair]), width=400.0,
-                         heights=(260.0, 300.0), margin=24.0)  # fmt: skip
+    plane = sketch.plane(np.concatenate([p for pair in flat for p in pair]), width=325.0,
+                         heights=(250.0, 290.0), margin=20.0)  # fmt: skip
     apart = [np.asarray(q.mean(axis=0) - x.mean(axis=0)) for q, x in pairs]
     titles = (
-        f"as the model gives them: means {np.linalg.norm(apart[0]):.2f} apart",
+        f"as they are: means {np.linalg.norm(apart[0]):.2f} apart",
         f"after affine: {np.linalg.norm(apart[1]):.2f} apart, {abs(apart[1] @ along):.2f} this way",
     )
     panels = [
-        _panel(plane, 30 + 420 * i, titles[i], queries, gallery)
+        _panel(plane, 16 + 343 * i, titles[i], queries, gallery)
         for i, (queries, gallery) in enumerate(flat)
     ]
     same = round(after.agreement * len(images))
     foot = (
-        f"{same:,} of {len(images):,} answers are the same. Stored as sign bits {_share(kept[1])} of "
-        f"them survive, {_share(kept[0])} before."
+        f"{same:,} of {len(images):,} answers stay. Stored as sign bits {_share(kept[1])} survive, "
+        f"{_share(kept[0])} before."
     )
     said = (
-        f"The sample: {len(shown)} of {len(images):,} pictures and 10 class texts of CIFAR-10. Left to "
-        "right: along the gap as it was. Upwards: most of the rest."
+        f"The sample: {len(shown)} of {len(images):,} pictures and 10 class texts of CIFAR-10.",
+        "Left to right: along the gap as it was. Upwards: most of the rest.",
     )
-    height = plane.height + 128
-    words = [_text(30, height - 34, foot, size=16, weight=600), _text(30, height - 12, said)]
-    return _svg(860, height, [_legend(30, 18), *panels, *words], f"{'; '.join(titles)}. {foot}")
+    label = f"{'; '.join(titles)}. {foot}"
+    return _framed(plane.height, [_legend(20, 24), *panels], foot, said, label)
 
 
 def forming() -> str:
@@ -88,25 +87,23 @@ def forming() -> str:
     frames, gaps = made["frames"], made["records"]["gap"]
     picked = [0, next(i for i, f in enumerate(frames) if f["step"] >= 30), len(frames) - 1]
     clouds = [[np.asarray(frames[i][side]) for side in ("y", "x")] for i in picked]
-    plane = sketch.plane(np.concatenate([p for pair in clouds for p in pair]), width=270.0,
-                         heights=(220.0, 260.0), margin=16.0)  # fmt: skip
+    plane = sketch.plane(np.concatenate([p for pair in clouds for p in pair]), width=215.0,
+                         heights=(200.0, 250.0), margin=14.0)  # fmt: skip
     titles = [f"step {frames[i]['step']:,}: gap {gaps[i]:.2f}" for i in picked]
     panels = [
-        _panel(plane, 20 + 280 * i, titles[i], *clouds[i], joined=30) for i in range(len(picked))
+        _panel(plane, 16 + 227 * i, titles[i], *clouds[i], joined=30) for i in range(len(picked))
     ]
     share = made["records"]["aligned"][-1]
     foot = (
-        f"The loss falls from {made['records']['loss'][0]:.1f} to {made['records']['loss'][-1]:.4f}, "
-        f"{share:.0%} of the partners are nearest, and the gap is still there."
+        f"Loss {made['records']['loss'][0]:.1f} to {made['records']['loss'][-1]:.4f}, {share:.0%} of "
+        "partners nearest: the gap is still there."
     )
     said = (
-        "A simulation: 100 pairs in 10 dimensions move freely. Left to right: along the gap. "
-        "Lines join partners."
+        "A simulation: 100 pairs in 10 dimensions move freely.",
+        "Left to right: along the gap. Lines join partners.",
     )
-    height = plane.height + 128
-    words = [_text(30, height - 34, foot, size=16, weight=600), _text(30, height - 12, said)]
-    legend = _legend(30, 18, ("y, the queries", "x, the gallery"))
-    return _svg(860, height, [legend, *panels, *words], f"{'; '.join(titles)}. {foot}")
+    legend = _legend(20, 24, ("y, the queries", "x, the gallery"))
+    return _framed(plane.height, [legend, *panels], foot, said, f"{'; '.join(titles)}. {foot}")
 
 
 def surviving() -> str:
@@ -117,14 +114,14 @@ def surviving() -> str:
     kept = {
         name: [study[name].under(noise).retention for noise in NOISES] for name in marks
     }  # fmt: skip
-    low, left, right = 0.84, 170.0, 800.0
+    low, left, right = 0.84, 150.0, 670.0
 
     def at(share: float) -> float:
         return left + (share - low) / (1 - low) * (right - left)
 
     parts = [
         f'<line x1="{at(v):.1f}" x2="{at(v):.1f}" y1="44" y2="226" stroke="{GRID}"/>'
-        + _text(at(v), 246, f"{v:.2f}", anchor="middle")
+        + _text(at(v), 248, f"{v:.2f}", anchor="middle")
         for v in (0.85, 0.90, 0.95, 1.00)
     ]
     for i, words in enumerate(NOISES.values()):
@@ -136,18 +133,16 @@ def surviving() -> str:
         ]
     names = {"none": "nothing closed", "orthogonal": "orthogonal (the paper's)", "affine": "affine"}
     for i, (name, (mark, color)) in enumerate(marks.items()):
-        x = left + 190 * i
+        x = 24 + (0, 170, 410)[i]
         parts.append(f'<path d="{mark}" fill="{color}" transform="translate({x} 22)"/>')
         parts.append(_text(x + 12, 27, names[name], color=INK))
-    said = (
-        "Share of the noise-free answers from before closing that survive; the axis begins at .84."
-    )
-    parts.append(_text(30, 272, said))
+    said = "Share of the answers from before closing that survive; the axis begins at .84."
+    parts.append(_text(20, 278, said))
     label = "; ".join(
         f"{words}: " + ", ".join(f"{names[name]} {_share(kept[name][i])}" for name in marks)
         for i, words in enumerate(NOISES.values())
     )
-    return _svg(860, 286, parts, label)
+    return _svg(700, 296, parts, label)
 
 
 PICTURES = {"closing.svg": closing, "forming.svg": forming, "surviving.svg": surviving}
@@ -159,6 +154,14 @@ def _unit(rows: np.ndarray) -> np.ndarray:
 
 def _share(value: float) -> str:
     return f"{value:.3f}".removeprefix("0")
+
+
+def _framed(height: float, parts: Sequence[str], foot: str, said: Sequence[str], label: str) -> str:
+    """Return panels with a sentence and a caption below them."""
+    top = 68 + height
+    words = [_text(20, top + 28, foot, size=18, weight=600)]
+    words += [_text(20, top + 54 + 22 * i, line) for i, line in enumerate(said)]
+    return _svg(700, top + 90, [*parts, *words], label)
 
 
 def _panel(
@@ -173,7 +176,7 @@ def _panel(
     small = len(gallery) > 50
     parts = [
         f'<rect width="{plane.width:g}" height="{plane.height:g}" rx="6" fill="none" stroke="{GRID}"/>',
-        _text(0, -9, title, color=INK, size=15),
+        _text(2, -9, title, color=INK, size=17),
     ]
     for i in range(joined):
         (a, b), (c, d) = plane.place(queries[i]), plane.place(gallery[i])
@@ -186,11 +189,11 @@ def _panel(
         placed = (plane.place(row) for row in rows)
         uses = "".join(f'<use href="#{mark}" x="{a}" y="{b}"/>' for a, b in placed)
         parts.append(f'<g fill="{color}" fill-opacity="{veil}">{uses}</g>')
-    return f'<g transform="translate({left} 62)">{"".join(parts)}</g>'
+    return f'<g transform="translate({left} 68)">{"".join(parts)}</g>'
 
 
 def _legend(x: float, y: float, names: Sequence[str] = ("pictures", "texts")) -> str:
-    second = x + 40 + 9 * len(names[0])
+    second = x + 44 + 10 * len(names[0])
     return (
         f'<use href="#dot" x="{x + 4}" y="{y - 5}" fill="{QUERIES}"/>'
         f"{_text(x + 16, y, names[0], color=INK)}"
@@ -200,7 +203,7 @@ def _legend(x: float, y: float, names: Sequence[str] = ("pictures", "texts")) ->
 
 
 def _text(
-    x: float, y: float, words: str, *, anchor: str = "start", color: str = MUTED, size: int = 14,
+    x: float, y: float, words: str, *, anchor: str = "start", color: str = MUTED, size: int = 17,
     weight: int = 400,
 ) -> str:  # fmt: skip
     color = INK if weight > 400 else color

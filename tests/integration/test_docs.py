@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import modgap
 from modgap import load_sample
 from modgap.cli import main
 
@@ -76,6 +77,14 @@ def test_pictures_say_what_the_sample_says() -> None:
         committed = (ROOT / "docs" / "pictures" / name).read_text(encoding="utf-8")
         words = re.compile(r"<(?:text|title)[^>]*>([^<]*)<")
         assert words.findall(maker["PICTURES"][name]()) == words.findall(committed), name
+
+
+def test_the_ten_minutes_quote_the_advice() -> None:
+    text = (ROOT / "docs" / "start.md").read_text(encoding="utf-8")
+    advice = modgap.advise(load_sample().task())
+    assert f"use `{advice.method}`" in text
+    for figure in re.findall(r"0(\.\d{3})", advice.text):
+        assert figure in text, advice.text
 
 
 def test_sources_cited_in_the_code_are_in_the_bibliography() -> None:

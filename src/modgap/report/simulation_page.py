@@ -165,9 +165,14 @@ def _grid(picture: sketch.Plane) -> dict[str, list[tuple[float, float]]]:
         "a": (-picture.left / picture.scale, (picture.width - picture.left) / picture.scale),
         "b": ((picture.top - picture.height) / picture.scale, picture.top / picture.scale),
     }
-    return {
+    ends = {"a": (20.0, picture.width - 12.0), "b": (14.0, picture.height - 32.0)}  # room for words
+    found = {
         axis: [(value, picture.place((value, value))[axis == "b"]) for value in sketch.ticks(*span)]
         for axis, span in ranges.items()
+    }
+    return {
+        axis: [(value, at) for value, at in marks if ends[axis][0] <= at <= ends[axis][1]]
+        for axis, marks in found.items()
     }
 
 

@@ -27,6 +27,7 @@ COMMANDS = (
     "bench",
     "simulate",
     "figures",
+    "verify",
     "index study",
     "stats write",
     "stats show",

@@ -150,7 +150,7 @@ def _ring(number: int, frame: object) -> None:
 def _judged(line: list[str], code: int, printed: str, said: str) -> list[str]:
     lines = said.splitlines()
     found = []
-    if code == 1 and line[:1] == ["doctor"] and printed:
+    if code == 1 and line[:1] in (["doctor"], ["verify"]) and printed:
         code = 0  # a closure that has drifted, or a check that fails: said on stdout
     if code == 1:
         found.append(f"code 1: {lines[-1:]}")

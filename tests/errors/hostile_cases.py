@@ -56,6 +56,7 @@ COMMANDS = {
     "close stats": "close --stats st.safetensors --gallery g.npy --method balanced "
     "--out out.safetensors",
     "stats": "stats write --queries q.npy --gallery g.npy --model m --out out.safetensors --json",
+    "verify": "verify q.npy g.npy --labels l.npy --closure c.safetensors --draws 20 --json",
     "doctor": "doctor c.safetensors --queries q.npy --gallery g.npy --json",
     "export": "export c.safetensors --to json --out out.json",
     "apply": "apply c.safetensors --queries q.npy --out out --json",

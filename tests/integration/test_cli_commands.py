@@ -26,7 +26,7 @@ from modgap.paper.dynamics import Simulation
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = ("report", "measure", "close", "apply", "export", "evaluate", "advise", "simulate",
-            "figures", "index study", "stats write", "stats show", "stats merge",
+            "figures", "verify", "index study", "stats write", "stats show", "stats merge",
             "doctor")  # fmt: skip
 HEAVY = ("numpy", "scipy", "torch", "pyarrow", "altair", "jax", "faiss", "sklearn", "pandas")
 

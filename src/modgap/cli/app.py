@@ -26,6 +26,7 @@ from modgap.cli import (
     report,
     simulate,
     stats,
+    verify,
 )
 from modgap.cli._console import QUIET
 from modgap.cli._inputs import check_apart
@@ -53,6 +54,7 @@ _COMMANDS = (
     compare,
     simulate,
     figures,
+    verify,
     doctor,
 )
 #: Modules of several commands, which `COMMANDS` names.
@@ -101,8 +103,8 @@ def _root(
       modgap evaluate --queries images.npy --gallery texts.npy --labels labels.npy
 
     Exit codes: 0; 2 for a mistake in the call or its inputs, with one line on stderr; 1 for a fault
-    of modgap, or a failed check of doctor; 130 if interrupted, 143 if terminated, 141 if nobody reads
-    the output any more.
+    of modgap, or a failed check of doctor or verify; 130 if interrupted, 143 if terminated, 141 if
+    nobody reads the output any more.
 
     A file that opens to more than a gibibyte and to 64 times its own size is refused; the environment
     variable MODGAP_MAX_OPEN_BYTES says how much is wanted.

@@ -295,12 +295,19 @@ def gap_drift(x: Float[Array, "n d"], y: Float[Array, "n d"], *, temperature: fl
     )
 
 
-def _remainder_bound(n: int, temperature: float, gap: float, radius: float) -> float:
-    """Bound the rows of observed - first_order; docs/theory.md, "The remainder"."""
+def softmax_remainder(temperature: float, gap: float, radius: float) -> float:
+    """Bound how far n times a softmax entry, and a softmax sum, is from its first-order form.
+
+    docs/theory.md, "The remainder"; infinite where the clouds are so wide that it would say nothing.
+    """
     logit = (2.0 * gap * radius + 3.0 * radius**2) / temperature
     if logit > 100.0:  # exp would overflow in the product, and the bound says nothing anyway
         return math.inf
     growth = math.exp(logit)
-    softmax = logit**2 * growth * (2.0 + (1.0 + logit) * growth) + 3.0 * radius**2 / temperature
-    inner = softmax * (gap + 3.0 * radius) + 4.0 * gap * radius**2 / temperature
-    return 2.0 * inner / (n * temperature)
+    return logit**2 * growth * (2.0 + (1.0 + logit) * growth) + 3.0 * radius**2 / temperature
+
+
+def _remainder_bound(n: int, temperature: float, gap: float, radius: float) -> float:
+    """Bound the rows of observed - first_order."""
+    inner = softmax_remainder(temperature, gap, radius) * (gap + 3.0 * radius)
+    return 2.0 * (inner + 4.0 * gap * radius**2 / temperature) / (n * temperature)

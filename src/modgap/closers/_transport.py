@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, reduce
+from functools import cached_property, lru_cache, reduce
 
 import numpy as np
 
@@ -311,15 +311,19 @@ def pieces_of(rows: Array) -> list[Moments]:
     return [Moments.from_rows(rows[k::FOLDS, :], precision="float64") for k in range(FOLDS)]
 
 
+@lru_cache(maxsize=2)
 def random_frame(rows: int, columns: int, seed: int) -> np.ndarray:
     """Return orthonormal columns (rows, columns) in a random position, the same for every seed.
 
-    Of other numbers than a code's own rotation of that seed, which would turn the rows back.
+    Of other numbers than a code's own rotation of that seed, which would turn the rows back. Kept, for
+    every fold and alpha of a study asks for the same, and so not to be written to.
     """
     draw = np.random.default_rng([seed, _FRAME]).normal(size=(rows, columns))
     q, r = np.linalg.qr(draw)
     # A sign a column makes the position uniform, and the same whichever LAPACK found it.
-    return np.asarray(q * np.where(np.diagonal(r) < 0, -1.0, 1.0))
+    frame = np.asarray(q * np.where(np.diagonal(r) < 0, -1.0, 1.0))
+    frame.flags.writeable = False
+    return frame
 
 
 def water_filling(spectrum: np.ndarray, bits: float) -> float:

@@ -49,7 +49,8 @@ Kinds: TypeAlias = Moments | Sequence[Moments] | Sequence[tuple[Moments | Sequen
 
 def fit(s: Setting) -> Closure:
     """Balance what is at hand: rows, whose thirds choose the shrinkage, or moments."""
-    return _closure(s, second_moments_of([(_parts(s.stats), 1.0)]))
+    moments = s.stats.once("second moments", lambda: second_moments_of([(_parts(s.stats), 1.0)]))
+    return _closure(s, moments)
 
 
 def balance(
@@ -207,11 +208,14 @@ def _closure(s: Setting, queries: SecondMoments) -> Closure:
         )
     basis, lost = _directions(s)
     variances = np.maximum(axes.variances[: basis.shape[1]], 0.0) / s.stats.gallery.count
-    found = transport(
-        variances,
-        queries.within(basis),
-        gallery_shrinkage=GALLERY_SHRINKAGE,
-        query_shrinkage=s.shrinkage,
+    found = s.stats.once(  # one for every alpha, rotation and number of components
+        ("transport", basis.shape[1], s.shrinkage),
+        lambda: transport(
+            variances,
+            queries.within(basis),
+            gallery_shrinkage=GALLERY_SHRINKAGE,
+            query_shrinkage=s.shrinkage,
+        ),
     )
     k = _components(s, found)
     pair = _maps(s, found, k, basis, variances)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, reduce
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -26,6 +27,8 @@ from modgap.decisions.metric import Metric
 from modgap.errors import ArgumentError, ShapeError
 
 __all__ = ["Statistics"]
+
+Made = TypeVar("Made")
 
 #: Share of the lengths below which two scores count as one in float64: what fitted axes can hold.
 _TIE = 1e-10
@@ -108,6 +111,17 @@ class Statistics:
             )
         eps = _deciding_eps(max(queries.eps, gallery.eps))
         return cls(metric, gallery, query_moments=queries, eps=eps, query_parts=parts)
+
+    def once(self, key: Hashable, make: Callable[[], Made]) -> Made:
+        """Return what `make` makes of these statistics, made when first asked for and kept."""
+        if key not in self._made:
+            self._made[key] = make()
+        found: Made = self._made[key]
+        return found
+
+    @cached_property
+    def _made(self) -> dict[Hashable, Any]:
+        return {}
 
     @property
     def width(self) -> int:

@@ -28,6 +28,8 @@ from modgap.robustness.additive import spread
 from modgap.robustness.outcomes import RECALL_AT
 from modgap.robustness.systems import System
 
+#: Elements of the queries up to which statistics without a part of them are kept for the next plan.
+_KEPT_ELEMENTS = 8 * 1024 * 1024
 #: Rows of each cloud that figures over pairs of rows look at.
 MEASURED_ROWS = 1000
 
@@ -106,8 +108,22 @@ class Ground:
         """Return statistics of the other queries.
 
         The gallery is known whoever asks, so it stays whole, and is not measured again; but where
-        `pairs` are wanted it is that of the other queries' partners, row by row.
+        `pairs` are wanted it is that of the other queries' partners, row by row. Several plans have
+        the same folds, so what was made for one of them is kept where it is small.
         """
+        key = (rows.tobytes(), pairs)
+        if key in self._without:
+            return self._without[key]
+        found = self._made_without(rows, pairs)
+        if self.problem.queries.shape[0] * self.problem.queries.shape[-1] <= _KEPT_ELEMENTS:
+            self._without[key] = found
+        return found
+
+    @cached_property
+    def _without(self) -> dict[tuple[bytes, bool], Statistics]:
+        return {}
+
+    def _made_without(self, rows: np.ndarray, pairs: bool) -> Statistics:
         rest = np.setdiff1d(np.arange(self.problem.queries.shape[0]), rows)
         if rest.size == 0 and self.problem.background is None:
             return self.statistics

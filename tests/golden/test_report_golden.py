@@ -25,7 +25,7 @@ def test_keys(found: dict[str, Any]) -> None:
     }  # fmt: skip
     assert set(found["problems"][0]) == {
         "name", "sides", "queries", "items", "rank", "free_share", "gap", "bits", "clouds", "noises",
-        "moves", "flips", "fragile", "certificate", "closers", "sweep",
+        "moves", "flips", "fragile", "certificate", "closers", "way",
     }  # fmt: skip
 
 
@@ -84,8 +84,10 @@ def test_closers(found: dict[str, Any]) -> None:
 def test_words(found: dict[str, Any]) -> None:
     label = found["advice"]["method"]
     assert found["closer"] == {
-        "label": label, "recommended": True, "exact": True, "comparison": found["closer"]["comparison"],
+        "label": label, "recommended": True, "exact": True, "comparison": "euclidean",
+        "recipe": found["closer"]["recipe"],
     }  # fmt: skip
+    assert "served.queries(images)" in found["closer"]["recipe"]["code"]
     assert found["verdict"].startswith(f"Closing the gap with {label} keeps every answer")
     assert "By inner product, nothing closed: 0.932" in found["due"]
     queries, items, others = found["when_not"]

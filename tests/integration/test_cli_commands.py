@@ -149,9 +149,10 @@ def test_a_report_of_own_files(modgap, tmp_path):
     np.save(tmp_path / "images.npy", sample.images[:50])
     np.save(tmp_path / "texts.npy", sample.texts[0])
     np.save(tmp_path / "labels.npy", sample.labels[:50])
+    (tmp_path / "names.txt").write_text("\n".join(f"<i>photo</i> no. {i}" for i in range(50)))
     out = tmp_path / "page.html"
     printed = modgap(
-        "report", tmp_path / "images.npy", tmp_path / "texts.npy",
+        "report", tmp_path / "images.npy", tmp_path / "texts.npy", "--query-names", tmp_path / "names.txt",
         "--labels", tmp_path / "labels.npy", "--methods", "center", "--alphas", "0,1",
         "--noise", "gaussian:0.022", "--title", "Our images", "--out", out,
     )  # fmt: skip
@@ -160,6 +161,7 @@ def test_a_report_of_own_files(modgap, tmp_path):
     assert verdict.endswith(".")
     page = out.read_text(encoding="utf-8")
     assert "<h1>Our images</h1>" in page
+    assert "&lt;i&gt;photo&lt;/i&gt; no. " in page
     assert all(line.strip() in html.unescape(page) for line in command)
     own = html.unescape(page).split("modgap report ")[1].split("</pre>")[0]
     given = {"--labels", str(tmp_path / "labels.npy"), "--title", "Our images", "--alphas", "0,1"}

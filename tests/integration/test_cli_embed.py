@@ -101,7 +101,9 @@ def test_a_report_of_pictures_is_encoded_once(here, capsys, monkeypatch):
     (here / "pics" / "dog" / "0.png").write_bytes((here / "pics" / "cat" / "0.png").read_bytes())
     assert run(capsys, *words)[0] == 0
     assert seen  # a picture has changed
-    assert "image" in (here / "r.html").read_text()
+    page = (here / "r.html").read_text()
+    assert "0.png</" in page  # answers by file name and thumbnail
+    assert page.count('src="data:image/jpeg;base64,') >= 5
 
 
 def test_captions_are_embedded_alone(here, capsys):

@@ -15,6 +15,7 @@ from modgap.cli._inputs import (
     SeedOption,
     checked_draws,
 )
+from modgap.cli._names import ItemNamesOption, QueryNamesOption, names_of
 from modgap.cli._task import TaskInputs, takes_task_inputs
 from modgap.cli.embed import DeviceOption, EncoderOption, ImagesOption, OfflineOption
 
@@ -50,6 +51,8 @@ def report(
         str | None,
         typer.Option("--names", metavar="A,B", help="What queries and items are: image,text."),
     ] = None,
+    query_names: QueryNamesOption = None,
+    item_names: ItemNamesOption = None,
     methods: Annotated[
         list[str] | None,
         typer.Option(
@@ -66,7 +69,7 @@ def report(
             "--noise",
             metavar="NOISE",
             help="As `modgap evaluate` takes it; repeat for several.  "
-            "[default: gaussian:0.022, gaussian:0.04 and bins:16]",
+            "[default: gaussian:0.022, gaussian:0.04 and bins:16; of 100 items or more sign:lengths too]",
         ),
     ] = None,
     draws: Annotated[
@@ -98,7 +101,8 @@ def report(
     the page says which one the advice is, and shows its picture, what survives before and after, ten
     answers by name, when not to, and the command to run. Large inputs are measured on a random
     sample, and the page says so. Pictures are encoded first where a folder of them and a model are
-    named; their embeddings are kept and found again as long as neither changes.
+    named; their embeddings are kept and found again as long as neither changes. Answers are shown by the
+    captions, file names and thumbnails beside embeddings of modgap embed, or by names from files.
 
     Without arguments it reports on the sample that ships with modgap: images and class texts of
     CIFAR-10 from a small dual encoder. The page is one file and needs no network.
@@ -136,21 +140,20 @@ def report(
         settings["alphas"] = parse_alphas(alphas)
     if noise is not None:
         settings["noises"] = parse_noises(noise)
-    classes: list[str] | None
     if queries is None or gallery is None:
-        _refuse(inputs)
+        _refuse(inputs, query_names, item_names)
         task, classes = _sample(inputs)
+        settings["classes"] = classes
         title = title or "The sample: CIFAR-10 and a small dual encoder"
         settings["names"] = settings["names"] or ("image", "text")
     else:
-        classes = inputs.class_names()
         task = inputs.load(queries, gallery)
+        settings |= names_of(task, inputs, queries, gallery, query_names, item_names)
     settings["names"] = settings["names"] or ("queries", "gallery")
     with progress("reporting", unit="draws", shown=not (json or csv)) as advance:
         summary = report_module.summarize(
             task,
             title=None if title is None else shown(title),
-            classes=None if classes is None else [shown(name) for name in classes],
             draws=draws,
             seed=seed,
             max_points=max_points,
@@ -266,11 +269,12 @@ def _hash(spec: str) -> str | None:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _refuse(inputs: TaskInputs) -> None:
+def _refuse(inputs: TaskInputs, *names: str | None) -> None:
     """Raise an ArgumentError for inputs that come without QUERIES and GALLERY."""
     from modgap.errors import ArgumentError
 
-    if inputs != TaskInputs(metric=inputs.metric, template=inputs.template):
+    alone = TaskInputs(metric=inputs.metric, template=inputs.template)
+    if inputs != alone or any(names):
         raise ArgumentError(
             "options that name inputs need QUERIES and GALLERY before them; without these the "
             "report is about the sample, which has its own"

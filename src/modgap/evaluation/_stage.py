@@ -121,7 +121,7 @@ class Stage:
             found |= dict(zip(seen, (self._row(fitted[i], [part], 0) for i, part in
                                      zip(seen, judged, strict=True)), strict=True))  # fmt: skip
         if unseen:
-            parts = _folds(every.size, self.plan.folds, self.plan.seed)
+            parts = fold_rows(every.size, self.plan.folds, self.plan.seed)
             judged_parts = [self._judge_fold(part, unseen) for part in parts]
             for place, i in enumerate(unseen):
                 mine = [judged[place] for judged in judged_parts]
@@ -348,7 +348,7 @@ def _takes(word: str) -> frozenset[str]:
     return METHODS[method_and_comparison(word)[0]].takes
 
 
-def _folds(count: int, folds: int, seed: int) -> list[np.ndarray]:
+def fold_rows(count: int, folds: int, seed: int) -> list[np.ndarray]:
     """Return the queries in parts of nearly one size, drawn at random; one part of a single query."""
     rows = np.random.default_rng([seed, count]).permutation(count)
     parts = np.array_split(rows, min(folds, count))

@@ -50,8 +50,8 @@ class Problem:
         Gallery row of each query's partner where only some of the queries are looked at.
     background : array (b, d) or None
         Other queries, which closers are fitted to and nothing is judged on.
-    judged_rows : ndarray (m,) or None
-        Which of all queries those here are, where only some are looked at.
+    judged_rows, item_rows : ndarray (m,), (n,) or None
+        Which of all queries and of all items those here are, where only some are looked at.
     """
 
     name: str
@@ -66,6 +66,7 @@ class Problem:
     partner_rows: np.ndarray | None = None
     background: Array | None = None
     judged_rows: np.ndarray | None = None
+    item_rows: np.ndarray | None = None
     present: np.ndarray | None = None
 
     @property
@@ -160,7 +161,9 @@ class Problem:
         rng = np.random.default_rng(seed)
         small = self
         if self.queries.shape[0] > queries:
-            small = self.subset(np.sort(rng.permutation(self.queries.shape[0])[:queries]))
+            rows = np.sort(rng.permutation(self.queries.shape[0])[:queries])
+            own = rows if self.judged_rows is None else self.judged_rows[rows]
+            small = replace(self.subset(rows), judged_rows=own)
         count = int(self.gallery.shape[0])
         if self.gallery.ndim == 3 or count <= items:
             return small
@@ -201,6 +204,7 @@ class Problem:
             gallery=of(self.gallery),
             positives=positives,
             partner_rows=partner_rows,
+            item_rows=rows if self.item_rows is None else self.item_rows[rows],
             modalities=None if self.modalities is None else self.modalities[rows],
             rephrased={name: of(gallery) for name, gallery in self.rephrased.items()},
         )

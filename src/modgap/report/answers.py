@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +12,7 @@ from modgap.evaluation._ground import Ground
 from modgap.evaluation._judged import item_scores
 from modgap.evaluation.records import Row
 from modgap.evaluation.tasks import Problem
+from modgap.report.naming import Side, row_in_all
 
 __all__ = ["Answers", "certificate", "survival"]
 
@@ -36,9 +36,8 @@ class Answers:
     ground: Ground
     none: Row
     closed: Row
-    classes: Sequence[str] | None
-    item: str
-    query: str
+    query: Side
+    item: Side
 
     def flips(self) -> dict[str, Any]:
         """Return the answers that the closer changes, or, where it keeps all, those it saves.
@@ -87,16 +86,21 @@ class Answers:
         return {
             **self._truth(i, self.none),
             "answer": self._name(int(leaders[0])),
+            "answer_picture": self._picture(int(leaders[0])),
             "rival": self._name(int(leaders[1])) if leaders.size > 1 else None,
+            "rival_picture": self._picture(int(leaders[1])) if leaders.size > 1 else None,
             "before": float(survival(self.none)[i]),
             "after": float(survival(self.closed)[i]),
         }
 
     def _changed(self, i: int) -> dict[str, Any]:
+        before, after = int(self.none.decisions[i]), int(self.closed.decisions[i])
         return {
             **self._truth(i, self.closed),
-            "before": self._name(int(self.none.decisions[i])),
-            "after": self._name(int(self.closed.decisions[i])),
+            "before": self._name(before),
+            "before_picture": self._picture(before),
+            "after": self._name(after),
+            "after_picture": self._picture(after),
             "was_right": None if self.none.right is None else bool(self.none.right[i]),
         }
 
@@ -105,22 +109,29 @@ class Answers:
         right = None
         if positives is not None:
             right = [self._name(int(p)) for p in positives[i] if p >= 0]
+        place = row_in_all(self.ground.problem.judged_rows, i)
         return {
-            "query": f"{self.query} {i}",
+            "query": self.query.name(place),
+            "query_row": place,
+            "query_picture": self.query.picture(place),
             "right_answers": right,
             "is_right": None if row.right is None else bool(row.right[i]),
         }
 
     def _name(self, index: int) -> str:
         problem = self.ground.problem
-        items = int(problem.gallery.shape[-2])
         if problem.gallery.ndim == 3:
             return f"choice {index}"
-        if problem.modalities is not None:
-            return f"{problem.modalities[index]} {index}"
-        if self.classes is not None and len(self.classes) == items:
-            return str(self.classes[index])
-        return f"{self.item} {index}"
+        place = row_in_all(problem.item_rows, index)
+        if problem.modalities is not None and self.item.names is None:
+            return f"{problem.modalities[index]} {place}"
+        return self.item.name(place)
+
+    def _picture(self, index: int) -> str | None:
+        problem = self.ground.problem
+        if problem.gallery.ndim == 3:
+            return None
+        return self.item.picture(row_in_all(problem.item_rows, index))
 
 
 def certificate(ground: Ground) -> dict[str, float] | None:

@@ -11,81 +11,28 @@ from modgap.report.words import said
 
 __all__ = [
     "bits_panels",
-    "cloud_panels",
     "fresh_ids",
     "moves_chart",
     "noise_chart",
     "survival_chart",
     "survival_words",
-    "sweep_chart",
     "template_chart",
 ]
 
-_SIDES = ("queries", "gallery")
 _WIDTH = 300
 _numbers = count(1)
 
 
-def cloud_panels(clouds: dict[str, Any], sides: dict[str, str], after: str) -> list[dict[str, str]]:
-    """Return one panel before closing and one after, on the same scales."""
-    pictures = (("before", "Before closing"), ("after", after))
-    spans = [_span([p for key, _ in pictures for side in _SIDES for p in clouds[key][side]], axis)
-             for axis in (0, 1)]  # fmt: skip
-    return [
-        {"svg": _svg(_cloud(clouds[key], sides, title, spans)), "title": title}
-        for key, title in pictures
-    ]
+def noise_chart(noises: list[dict[str, Any]], closed: str, *, recall: bool = False) -> str | None:
+    """Return what survives each noise: as it is, compared by inner product, and closed.
 
-
-def _cloud(
-    points: dict[str, list[list[float]]],
-    sides: dict[str, str],
-    title: str,
-    spans: list[list[float]],
-) -> Any:
-    alt = theme.altair()
-    veil = 1.0 if len(points["gallery"]) < 100 else 0.45
-    looks = {"queries": {"size": 16, "opacity": 0.45}, "gallery": {"size": 60, "opacity": veil}}
-    names = {side: _side(sides, side) for side in _SIDES}
-    rows = [
-        {"x": x, "y": y, "side": names[side], **looks[side]}
-        for side in _SIDES
-        for x, y in points[side]
-    ]
-    domain = list(names.values())
-    colors = alt.Scale(domain=domain, range=[theme.QUERIES, theme.GALLERY])
-    shapes = alt.Scale(domain=domain, range=["circle", "diamond"])
-    return (
-        alt.Chart(theme.table(rows), title=title)
-        .mark_point(filled=True, strokeWidth=0.6)
-        .encode(
-            x=alt.X("x:Q", title="along the gap", scale=alt.Scale(domain=spans[0], nice=False)),
-            y=alt.Y("y:Q", title="across it", scale=alt.Scale(domain=spans[1])),
-            color=alt.Color("side:N", title=None, scale=colors),
-            shape=alt.Shape("side:N", title=None, scale=shapes),
-            # Of fields of their own: without a legend on `side` they would take away the others'.
-            size=alt.Size("size:Q", scale=None, legend=None),
-            opacity=alt.Opacity("opacity:Q", scale=None, legend=None),
-        )
-        .properties(width=theme.WIDTH, height=theme.WIDTH * 0.8)
-    )
-
-
-def _side(sides: dict[str, str], side: str) -> str:
-    role = {"queries": "queries", "gallery": "items"}[side]
-    return role if sides[side] in (side, role) else f"{sides[side]} ({role})"
-
-
-def _span(points: list[list[float]], axis: int) -> list[float]:
-    values = [point[axis] for point in points]
-    low, high = min(values), max(values)
-    pad = 0.06 * (high - low) or 0.1
-    return [low - pad, high + pad]
-
-
-def noise_chart(noises: list[dict[str, Any]], closed: str) -> str | None:
-    """Return what survives each noise: as it is, compared by inner product, and closed."""
+    With `recall` what codes find of the exact ten nearest.
+    """
     kinds = {"before": "as it is", "compared": "compared by inner product", "after": closed}
+    title = "share of answers that survive"
+    if recall:
+        kinds = {f"recall_{key}": word for key, word in kinds.items()}
+        title = "share of the exact ten nearest that are found"
     rows = [
         {"noise": said(entry["noise"]), "value": entry[key], "kind": kind}
         for entry in noises
@@ -95,10 +42,10 @@ def noise_chart(noises: list[dict[str, Any]], closed: str) -> str | None:
     if not rows:
         return None
     alt = theme.altair()
-    names = [said(entry["noise"]) for entry in noises]
+    names = list(dict.fromkeys(row["noise"] for row in rows))
     shown = [kind for kind in kinds.values() if any(row["kind"] == kind for row in rows)]
     scale = {"as it is": theme.MUTED, "compared by inner product": theme.QUERIES}
-    placed = {"title": "share of answers that survive", "scale": _domain(rows)}
+    placed = {"title": title, "scale": _domain(rows)}
     base = alt.Chart(theme.table(rows)).encode(
         x=alt.X("value:Q", axis=alt.Axis(tickCount=5), **placed),
         y=alt.Y("noise:N", title=None, sort=names, axis=None),
@@ -162,28 +109,6 @@ def moves_chart(moves: list[dict[str, Any]]) -> str | None:
         )
     )  # fmt: skip
     return _svg(alt.layer(bars, _names(names)).properties(width=_WIDTH, height=alt.Step(44)))
-
-
-def sweep_chart(sweep: dict[str, Any]) -> str:
-    """Return agreement and what survives noise against alpha."""
-    alt = theme.altair()
-    lines = {"answers kept without noise": sweep["agreement"]}
-    if sweep["noise"] is not None:
-        lines[f"survive {said(sweep['noise'])}"] = sweep["retention"]
-    rows = [
-        {"alpha": a, "value": v, "line": name}
-        for name, values in lines.items()
-        for a, v in zip(sweep["alphas"], values, strict=True)
-    ]
-    names = list(lines)
-    drawn = alt.Chart(theme.table(rows)).encode(
-        x=alt.X("alpha:Q", title="alpha, the share that is closed", scale=alt.Scale(nice=False),
-                axis=alt.Axis(values=sorted(sweep["alphas"]), format=".4~g")),
-        y=alt.Y("value:Q", title="share of queries", scale=_domain(rows)),
-        **theme.keyed("line", names, colors=[theme.MUTED, theme.GALLERY], columns=1),
-    )  # fmt: skip
-    layers = [drawn.mark_line(strokeWidth=2), drawn.mark_point(filled=True, size=55)]
-    return _svg(alt.layer(*layers).properties(width=_WIDTH, height=220))
 
 
 def survival_chart(rows: list[dict[str, Any]], noise: str) -> str | None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import json
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from modgap._core.extras import require
+from modgap.charts.clouds import PATHS, way_picture
 from modgap.io.atomic import atomic_path
 from modgap.report import charts
 from modgap.report.words import said, share
@@ -83,6 +87,19 @@ def _rendered(name: str, values: Mapping[str, Any]) -> str:
     return page
 
 
+def page_script(name: str) -> tuple[str, str]:
+    """Return a script of ours as an element, and the word of a policy that lets a page run it alone."""
+    text = (files("modgap.report") / "templates" / name).read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")
+    return f"<script>{text}</script>", f"'sha256-{digest}'"
+
+
+def script_data(value: Any) -> str:
+    """Return a value as JSON for a script element, in which nothing can end the element."""
+    text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
 def _page(summary: Mapping[str, Any]) -> str:
     templates, closer = summary["templates"], summary["closer"]
     values = dict(
@@ -90,8 +107,13 @@ def _page(summary: Mapping[str, Any]) -> str:
         kind=_KINDS.get(summary["task"]["kind"], summary["task"]["kind"]),
         metric=_METRICS.get(summary["task"]["metric"], summary["task"]["metric"]),
         closed=_closed(closer),
+        notes=[
+            text.removeprefix("note: ") for text in summary["remarks"] if text.startswith("note: ")
+        ],
+        warnings=[text for text in summary["remarks"] if not text.startswith("note: ")],
         views=[_view(problem, closer) for problem in summary["problems"]],
         template_chart=templates and charts.template_chart(templates, closer["label"]),
+        script=page_script("way.js"),
     )
     return _rendered(_TEMPLATE, values)
 
@@ -111,22 +133,81 @@ def _closed(closer: Mapping[str, Any]) -> str:
 def _view(problem: Mapping[str, Any], closer: Mapping[str, Any]) -> dict[str, Any]:
     """Return a problem's charts."""
     closed = _closed(closer)
-    sweep = problem["sweep"]
+    recall = any(noise["recall_after"] is not None for noise in problem["noises"])
     return {
-        "panels": charts.cloud_panels(
-            problem["clouds"], problem["sides"], f"After closing ({closed})"
-        ),
-        "noises": charts.noise_chart(problem["noises"], f"closed ({closed})"),
+        "way": _way(problem, closed),
+        "recall": recall,
+        "noises": charts.noise_chart(problem["noises"], f"closed ({closed})", recall=recall),
         "moves": charts.moves_chart(problem["moves"]),
-        "sweep": sweep and charts.sweep_chart(sweep),
         "bits": problem["bits"] and charts.bits_panels(problem["bits"]),
     }
+
+
+def _way(problem: Mapping[str, Any], closed: str) -> dict[str, Any]:
+    """Return the picture with the slider: the clouds at each stop, and the figures beside them."""
+    sides, way = problem["sides"], problem["way"]
+    picture = way_picture(
+        problem["clouds"],
+        f"Scatter plot of {sides['queries']} (queries) and {sides['gallery']} (items), along the gap and "
+        f"across it, closed with {closed}; dashed outlines: before",
+    )
+    figures = [
+        (label, [figure_text(value) for value in values])
+        for label, values in _readings(problem)
+        if any(value is not None for value in values)
+    ]
+    stops = [_stop(alpha, closed) for alpha in way["alphas"]]
+    return {
+        "svg": picture["svg"],
+        "figures": figures,
+        "stops": stops,
+        "start": picture["start"],
+        "first": way["alphas"].index(0.0),
+        "data": script_data(
+            {
+                "frames": picture["frames"],
+                "start": picture["start"],
+                "paths": PATHS,
+                "stops": stops,
+                "figures": [values for _, values in figures],
+            }
+        ),
+    }
+
+
+def _readings(problem: Mapping[str, Any]) -> list[tuple[str, list[Any]]]:
+    """Return the figures beside the picture: what each is, and its value at every stop."""
+    way = problem["way"]
+    found = [("of the answers stay, without noise", way["agreement"])]
+    if way["noise"] is not None:
+        found.append((f"of them survive {said(way['noise'])}", way["retention"]))
+    if way["code"] is not None:
+        code = said(way["code"])
+        if any(value is not None for value in way["code_recall"]):
+            found.append((f"of the ten nearest are found under {code}", way["code_recall"]))
+        else:
+            found.append((f"of them survive {code}", way["code_retention"]))
+    found.append(("of the answers are right, without noise", way["clean_accuracy"]))
+    if way["bits_won"] is not None:
+        found.append(("bits a coordinate won back", way["bits_won"]))
+    return found
+
+
+def _stop(alpha: float, closed: str) -> str:
+    """Return what a stop is called."""
+    if alpha == 0.0:
+        return "as it is"
+    if alpha == 1.0:
+        return f"closed with {closed}"
+    return f"{alpha:g} of the way" if 0 < alpha < 1 else f"alpha {alpha:g}"
 
 
 def figure_text(value: Any, digits: int = 3) -> str:
     """Return a number for a table cell; a dash where there is none."""
     if value is None:
         return "–"
+    if value == 0 and isinstance(value, float):
+        return "0"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int):

@@ -5,27 +5,30 @@ from __future__ import annotations
 import platform
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from keyword import iskeyword
 from typing import Any
 
 import numpy as np
 
 from modgap._core.checks import check_count
 from modgap._core.json import plain, stamp
-from modgap.closers import METHODS
-from modgap.errors import ArgumentError, ClosureWarning, ModgapError
+from modgap.errors import ClosureWarning, ModgapError
 from modgap.evaluation._ground import Ground
 from modgap.evaluation.advice import Advice, Survey, advise_on, sample, survey
-from modgap.evaluation.records import Row, Study
+from modgap.evaluation.records import NoiseResult, Row, Study
 from modgap.evaluation.study import FOLDS
 from modgap.evaluation.tasks import Task
 from modgap.report.answers import Answers, certificate
 from modgap.report.figures import bits, free_share, gap_figures
+from modgap.report.naming import Names, Side
+from modgap.report.path import Way, way_of
 from modgap.report.pictures import clouds
+from modgap.report.recipe import recipe
 from modgap.report.templates import reworded
 from modgap.report.verdict import due, verdict, when_not
 from modgap.report.words import said
-from modgap.robustness.noise import Bins, Gaussian, Noise
+from modgap.robustness.noise import Bins, Gaussian, Noise, parse
 
 __all__ = ["summarize", "table"]
 
@@ -33,6 +36,8 @@ __all__ = ["summarize", "table"]
 BASELINES = ("mean-shift", "center", "standardize")
 ALPHAS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25)
 NOISES: tuple[Noise, ...] = (Gaussian(0.022), Gaussian(0.04), Bins(16))
+#: Where items are many they stand in an index, whose cheapest code is a sign and a length.
+INDEX_CODES, _INDEX = (parse("sign:lengths"),), 100
 POINTS = 600
 #: Pairs of a query and an item that the draws of sampled noise may look at in all.
 _LOOKS, _DRAWS = 40_000_000, (5, 100)
@@ -56,9 +61,11 @@ def summarize(
     title: str | None = None,
     names: tuple[str, str] = ("queries", "gallery"),
     classes: Sequence[str] | None = None,
+    query_names: Sequence[str] | None = None,
+    pictures: tuple[Sequence[bytes | None] | None, Sequence[bytes | None] | None] = (None, None),
     methods: Sequence[str] = BASELINES,
     alphas: Sequence[float] = ALPHAS,
-    noises: Sequence[Noise] = NOISES,
+    noises: Sequence[Noise] | None = None,
     draws: int | None = None,
     seed: int = 0,
     max_points: int = POINTS,
@@ -79,14 +86,18 @@ def summarize(
         Headline of the page; what kind of task it is by default.
     names : pair of str
         What queries and gallery are, for example ("image", "text").
-    classes : sequence of str, optional
-        Names of the gallery's items.
+    classes, query_names : sequence of str, optional
+        Names of the gallery's items, and of the queries.
+    pictures : pair of (sequence of (bytes or None), optional)
+        Small JPEGs of the queries and of the items, which go into the page where a row is named.
     methods : sequence of str
         Closers to measure beside the candidates. One that cannot be fitted to this task is listed
         under "skipped" with the reason.
     alphas : sequence of float
-        Shares of the gap that the sweep of the advice's closer closes.
-    noises : sequence of Noise
+        Shares of the gap at which the advice's closer stops on its way.
+    noises : sequence of Noise, optional
+        By default Gaussian noise of 0.022 and 0.04 and storage in 16 levels, and in a gallery of a hundred
+        items or more storage of a sign a coordinate and a length.
     draws : int, optional
         For sampled noise; by default 100, and fewer, at least 5, where the task is large. There closers
         that can change answers are judged in two folds instead of five; `settings` says both.
@@ -114,7 +125,12 @@ def summarize(
         check_count(draws, "draws")
     check_count(seed, "seed", low=0)
     check_count(max_points, "max_points", low=2)
-    _check_classes(task, classes)
+    called = Names(Side(names[0], query_names, pictures[0]), Side(names[1], classes, pictures[1]))
+    called.check(task)
+    if noises is None:
+        noises = NOISES
+        if task.problems[0].gallery.ndim == 2 and task.problems[0].gallery.shape[0] >= _INDEX:
+            noises = NOISES + INDEX_CODES
     step = progress or (lambda done: None)
     usual, folds = _effort_for(task)
     draws = usual if draws is None else draws
@@ -124,18 +140,13 @@ def summarize(
         step(1)
         advice = advise_on(found)
         closer = _closer(advice, found.study)
-        swept = _sweep(found, closer.label, alphas)
-        step(1)
+        way = way_of(found, closer, alphas)
         templates = reworded(found, closer.label)
         step(1)
-    words = _Words(names, classes)
-    problems = [
-        _problem(ground, found.study, closer.label, words, max_points, seed)
-        for ground in found.evaluator.grounds
-    ]
-    for problem in problems:
-        problem["sweep"] = swept and swept[problem["name"]]
-        problem["name"] = words.of_problem(problem["name"])
+        problems = []
+        for ground in found.evaluator.grounds:
+            problems.append(_problem(ground, found.study, way, called, max_points, seed))
+            step(1)
     document = {
         **stamp(),
         "title": str(title) if title else _TITLES.get(task.kind, task.kind),
@@ -147,11 +158,12 @@ def summarize(
             "recommended": closer.label == advice.method,
             "exact": closer.exact,
             "comparison": closer.closure.comparison,
+            "recipe": recipe(closer.closure, *(_variable(side.word) for side in called.both)),
         },
         "problems": problems,
         "templates": templates,
         "skipped": skipped,
-        "settings": _settings(found, alphas, max_points),
+        "settings": _settings(found, way.alphas, max_points),
     }
     document |= {"verdict": verdict(document), "due": due(document)}
     document["when_not"] = when_not(document)
@@ -168,32 +180,6 @@ def table(found: Mapping[str, Any]) -> list[dict[str, Any]]:
             flat |= {f"recall_{k}": v for k, v in (row["recall"] or {}).items()}
             rows += [{**flat, **noise} for noise in row["noises"]] or [flat]
     return rows
-
-
-@dataclass(frozen=True)
-class _Words:
-    """What the two sides and the items are called."""
-
-    names: tuple[str, str]
-    classes: Sequence[str] | None
-
-    def of_problem(self, name: str) -> str:
-        """Return the name of a problem in the user's words."""
-        known = dict(zip(("queries", "gallery"), self.names, strict=True))
-        return " → ".join(known.get(word, word) for word in name.split(" -> "))
-
-    def sides(self, name: str) -> tuple[str, str]:
-        """Return what the queries and the items of a problem are called."""
-        left, arrow, right = self.of_problem(name).partition(" → ")
-        return (left, right) if arrow else self.names
-
-
-def _check_classes(task: Task, classes: Sequence[str] | None) -> None:
-    items = int(task.problems[0].gallery.shape[-2])
-    if classes is not None and task.kind in ("zero-shot", "search") and len(classes) != items:
-        raise ArgumentError(
-            f"`classes` must name each of the {items} gallery items; got {len(classes)} names"
-        )
 
 
 def _effort_for(task: Task) -> tuple[int, int]:
@@ -247,45 +233,18 @@ def _closer(advice: Advice, study: Study) -> Row:
     return next((row for row in closers if row.exact), closers[0])
 
 
-def _sweep(found: Survey, label: str, alphas: Sequence[float]) -> dict[str, Any] | None:
-    """Return agreement and what survives the first noise by alpha, per problem; None without alpha."""
-    known = METHODS.get(label.partition(":")[0])
-    if (
-        known is None
-        or "alpha" not in known.takes
-        or not alphas
-        or found.drawn.problems[0].modalities is not None
-    ):
-        return None
-    noises = tuple(noise for noise in found.noises if noise.side != "queries")[:1]
-    plan = replace(found.plan, closers=(label,), alphas=tuple(alphas), noises=noises)
-    study = found.evaluator.study(plan)
-    swept = {}
-    for gap in study.gaps:
-        rows = study.of_problem(gap.problem)
-        swept[gap.problem] = {
-            "method": label,
-            "noise": noises[0].label if noises else None,
-            "alphas": [row.alpha for row in rows],
-            "agreement": [row.agreement for row in rows],
-            "clean_accuracy": [row.clean_accuracy for row in rows],
-            "retention": [row.results[0].retention if noises else None for row in rows],
-        }
-    return swept
-
-
 def _problem(
-    ground: Ground, study: Study, label: str, words: _Words, max_points: int, seed: int
+    ground: Ground, study: Study, way: Way, called: Names, max_points: int, seed: int
 ) -> dict[str, Any]:
     """Return the sections of one problem."""
     problem, mine = ground.problem, study.of_problem(ground.problem.name)
-    none, closed = (study[one, problem.name] for one in ("none", label))
+    none, closed = (study[one, problem.name] for one in ("none", way.closed.label))
     bare = next((row for row in mine if row.label == "none:ip"), None)
-    query, item = words.sides(problem.name)
-    answers = Answers(ground, none, closed, words.classes, item, query)
+    query, item = called.sides(problem)
+    answers = Answers(ground, none, closed, query, item)
     return {
-        "name": problem.name,
-        "sides": {"queries": query, "gallery": item},
+        "name": called.of_problem(problem.name),
+        "sides": {"queries": query.word, "gallery": item.word},
         "queries": int(problem.queries.shape[0]),
         "items": int(problem.gallery.shape[-2]),
         "rank": ground.statistics.axes.rank,
@@ -293,8 +252,14 @@ def _problem(
         "gap": gap_figures(ground),
         "bits": bits(ground),
         "clouds": clouds(
-            ground.statistics, closed.closure, most=max_points, seed=seed, kinds=problem.kinds
+            ground.statistics,
+            way,
+            closed.closure,
+            most=max_points,
+            seed=seed,
+            kinds=problem.kinds,
         ),
+        "way": way.figures(ground, none, closed),
         "noises": _noises(none, bare, closed),
         "moves": answers.moves(),
         "flips": answers.flips(),
@@ -302,6 +267,13 @@ def _problem(
         "certificate": certificate(ground),
         "closers": [{**row.to_dict(), "stored_spread": row.enlarges} for row in mine],
     }
+
+
+def _variable(word: str) -> str:
+    """Return a name of rows as code has it."""
+    name = "".join(c if c.isalnum() and c.isascii() else "_" for c in word.lower()).strip("_")
+    plural = {"image": "images", "text": "texts"}.get(name, name)
+    return plural if plural.isidentifier() and not iskeyword(plural) else "rows"
 
 
 def _noises(none: Row, bare: Row | None, closed: Row) -> list[dict[str, Any]]:
@@ -316,11 +288,19 @@ def _noises(none: Row, bare: Row | None, closed: Row) -> list[dict[str, Any]]:
                 "before": before.retention,
                 "compared": None if bare is None else bare.results[j].retention,
                 "after": after.retention,
+                "recall_before": _ten(before),
+                "recall_compared": None if bare is None else _ten(bare.results[j]),
+                "recall_after": _ten(after),
                 "accuracy_before": before.noisy_accuracy,
                 "accuracy_after": after.noisy_accuracy,
             }
         )
     return found
+
+
+def _ten(result: NoiseResult) -> float | None:
+    """Return the share of the exact ten nearest that a code finds; None where none is counted."""
+    return (result.recall or {}).get("10")
 
 
 def _described(task: Task, found: Survey) -> dict[str, Any]:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import html
 import importlib
+import itertools
 import json
 import re
 import warnings
@@ -18,8 +22,10 @@ from modgap.charts.bits import codes_chart
 from modgap.decisions import certified_radius
 from modgap.errors import ArgumentError, FormatError, MissingExtraError
 from modgap.evaluation._ground import Ground
-from modgap.report import charts, summarize, table, write_report
+from modgap.evaluation.advice import survey
+from modgap.report import pictures, summarize, table, write_report
 from modgap.report.answers import certificate
+from modgap.report.path import way_of
 from modgap.report.words import said
 from modgap.robustness.noise import Bins, Codec, Gaussian, parse
 
@@ -127,17 +133,107 @@ def test_all_sections_speak_of_the_closer_of_the_advice(sample_summary: dict[str
     assert template["after"] == rows[label]["noises"][0]["retention"]
 
 
-def test_a_closer_with_alpha_is_swept_and_the_sweep_ends_at_its_row() -> None:
-    found = summarize(tasks()["zero-shot"], **(SMALL | {"alphas": (0, 1)}))
-    problem, label = found["problems"][0], found["closer"]["label"]
-    if problem["sweep"] is None:
-        assert label in ("scaled", "recenter", "balanced")
-        return
-    row = next(row for row in problem["closers"] if row["label"] == label)
-    assert problem["sweep"]["method"] == label
-    assert problem["sweep"]["retention"][1] == pytest.approx(
-        row["noises"][0]["retention"], abs=1e-9
+def test_the_ends_of_the_way_are_the_rows_of_the_study(sample_summary: dict[str, Any]) -> None:
+    problem, label = sample_summary["problems"][0], sample_summary["closer"]["label"]
+    rows, way = {row["label"]: row for row in problem["closers"]}, problem["way"]
+    assert way["alphas"] == problem["clouds"]["alphas"] == [0, 0.25, 0.5, 0.75, 1, 1.25]
+    assert (way["method"], way["noise"], way["code"]) == (label, "gaussian:0.022", "bins:16")
+    for alpha, name in ((0.0, "none"), (1.0, label)):
+        at = way["alphas"].index(alpha)
+        assert way["agreement"][at] == rows[name]["agreement"]
+        assert way["retention"][at] == rows[name]["noises"][0]["retention"]
+        assert way["code_retention"][at] == rows[name]["noises"][2]["retention"]
+    assert way["agreement"] == [1.0] * 6  # every stop of an exact closer is exact
+
+
+@pytest.mark.parametrize("method", ["recenter", "scaled", "affine", "orthogonal", "balanced"])
+def test_stops_of_exact_closers_keep_every_ranking(method: str) -> None:
+    y, x = clouds(60, 9)
+    x /= np.linalg.norm(x, axis=1, keepdims=True)
+    found = survey(modgap.ZeroShot(y, x), (Gaussian(0.05), Bins(16)), closers=(method,), draws=2)
+    way = way_of(found, found.study[method], (0.3, 0.6))
+    (ground,) = found.evaluator.grounds
+    unit = y / np.linalg.norm(y, axis=1, keepdims=True)
+    order = np.argsort(-unit @ x.T, axis=1)
+    seen = []
+    for closure in way.closures(ground.statistics, way.closed.closure)[1:]:
+        assert closure is not None
+        queries, items = closure.apply_queries(y), closure.apply_gallery(x)
+        scores = queries @ items.T
+        if closure.comparison == "euclidean":
+            scores = scores - (items**2).sum(axis=1) / 2
+        assert (np.argsort(-scores, axis=1) == order).all()
+        seen.append(queries)
+    assert (
+        all(np.abs(a - b).max() > 1e-3 for a, b in itertools.pairwise(seen)) or method == "recenter"
     )
+    assert way.figures(ground, found.study["none"], way.closed)["agreement"] == [1.0] * 4
+
+
+def test_bits_won_are_those_of_codes_on_queries_that_were_held_out() -> None:
+    sample = modgap.load_sample()
+    found = survey(sample.search(), (parse("bits:6:global:rotated"),), draws=1, folds=2)
+    balanced = found.study["balanced"]
+    way = way_of(found, balanced, (0.5,))
+    figures = way.figures(found.evaluator.grounds[0], found.study["none"], balanced)
+    won = figures["bits_won"]
+    assert won[0] == 0
+    assert 0 < won[1] < won[2]
+    # An independent count: the error of scores under a real code, before and after, at one range.
+    y, x = sample.search().problems[0].queries, sample.search().problems[0].gallery
+    unit = [rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (y, x)]
+    order = np.random.default_rng(0).permutation(len(y))
+    half, rest = order[::2], order[1::2]
+    closure = modgap.fit("balanced", y[half], x)
+    errors = []
+    for queries, items in (
+        (unit[0][rest], unit[1]),
+        (closure.apply_queries(y[rest]), closure.apply_gallery(x)),
+    ):
+        noise = np.random.default_rng(1).normal(size=items.shape)
+        noise *= np.sqrt(
+            (items**2).sum(axis=1).mean() / noise.shape[1]
+        )  # in proportion to what is stored
+        errors.append(((queries @ noise.T) ** 2).mean())
+    assert won[2] == pytest.approx(np.log2(errors[0] / errors[1]) / 2, abs=0.06)
+
+
+def test_names_and_pictures_stand_beside_the_answers() -> None:
+    y, x = clouds()
+    pictures = [b"\xff\xd8" + bytes([i]) for i in range(40)]
+    found = summarize(
+        modgap.ZeroShot(y, x),
+        query_names=[f"query {i} <b>" for i in range(40)],
+        classes=[f"item {i}" for i in range(6)],
+        pictures=(pictures, None),
+        **SMALL,
+    )
+    for row in found["problems"][0]["fragile"]:
+        assert row["query"] == f"query {row['query_row']} <b>"
+        assert (
+            base64.b64decode(row["query_picture"].partition(",")[2]) == pictures[row["query_row"]]
+        )
+        assert row["answer"].startswith("item ")
+        assert row["answer_picture"] is None
+    with pytest.raises(
+        ArgumentError, match="`query_names` must name each of the 40 queries; got 2"
+    ):
+        summarize(modgap.ZeroShot(y, x), query_names=["a", "b"])
+
+
+def test_rows_of_a_sample_are_called_by_their_place_among_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("modgap.evaluation.advice.QUERIES", 15)
+    monkeypatch.setattr("modgap.evaluation.advice.ITEMS", 9)
+    y, x = clouds(40, 30)
+    found = summarize(modgap.ZeroShot(y, x), names=("text", "photo"), **SMALL)
+    for row in found["problems"][0]["fragile"]:
+        unit = y[row["query_row"]] / np.linalg.norm(y[row["query_row"]])
+        scores = x @ unit / np.linalg.norm(x, axis=1)
+        answer, rival = (int(row[key].removeprefix("photo ")) for key in ("answer", "rival"))
+        assert row["query"] == f"text {row['query_row']}"
+        assert scores[answer] > scores[rival]
 
 
 def test_where_closing_does_nothing_the_page_says_so_and_labels_the_picture(tmp_path: Path) -> None:
@@ -196,20 +292,50 @@ def test_gallery_and_queries_are_decomposed_once(monkeypatch: pytest.MonkeyPatch
 
 def test_closing_brings_the_clouds_together(sample_summary: dict[str, Any]) -> None:
     clouds = sample_summary["problems"][0]["clouds"]
-    away = [np.mean(clouds[key]["queries"], axis=0)[0] for key in ("before", "after")]
+    at = [clouds["alphas"].index(alpha) for alpha in (0, 1)]
+    away = [np.mean(clouds["steps"][i]["queries"], axis=0)[0] for i in at]
     assert away[0] > 0.4
     assert abs(away[1]) < 0.2
     assert clouds["shown"] == {"queries": 600, "gallery": 10}
 
 
-def test_both_panels_say_which_cloud_is_which(sample_summary: dict[str, Any]) -> None:
+def test_outlines_are_the_second_moments_of_all_rows_and_balanced_makes_them_one() -> None:
+    rng = np.random.default_rng(5)
+    x = rng.normal(size=(300, 6)) * [3, 1, 1, 1, 1, 0.5]
+    y = rng.normal(size=(3000, 6)) * [0.5, 1, 1, 1, 1, 2] + [0, 0, 0, 2, 0, 0]
+    found = survey(modgap.ZeroShot(y, x, metric="ip"), (Bins(16),), draws=1, folds=2)
+    way = way_of(found, found.study["balanced"], ())
+    (ground,) = found.evaluator.grounds
+    drawn = pictures.clouds(ground.statistics, way, way.closed.closure, most=3000, seed=0)
+    for step in drawn["steps"]:
+        for side in ("queries", "gallery"):
+            points, (cx, cy, a, b, c) = np.array(step[side]), step["outlines"][side]
+            root = np.array([[a, b], [b, c]])
+            assert (cx, cy) == (0, 0)
+            assert points.T @ points / len(points) == pytest.approx(root @ root, rel=2e-3, abs=1e-3)
+    first, last = (step["outlines"] for step in drawn["steps"])
+    assert first["queries"] != pytest.approx(first["gallery"], rel=0.3)
+    # 2,000 queries and a hundredth of shrinkage leave a little between them
+    assert last["queries"] == pytest.approx(last["gallery"], rel=0.12, abs=0.12)
+
+
+def test_the_page_says_which_cloud_is_which_and_holds_every_stop(
+    sample_summary: dict[str, Any], tmp_path: Path
+) -> None:
     pytest.importorskip("vl_convert", reason="the report extra is not installed")
-    problem = sample_summary["problems"][0]
-    panels = charts.cloud_panels(problem["clouds"], problem["sides"], "after")
-    assert len(panels) == 2
-    for panel in panels:
-        words = set(re.findall(r"<text[^>]*>([^<]*)</text>", panel["svg"]))
-        assert {"image (queries)", "text (items)"} <= words
+    text = write_report(sample_summary, tmp_path / "r.html").read_text(encoding="utf-8")
+    for words in ("image (queries)", "text (items)", "along the gap", "across it", ">before<"):
+        assert words in text
+    data = re.search(r'<script type="application/json">(.*?)</script>', text, re.DOTALL)
+    assert data is not None
+    held = json.loads(data[1])
+    way = sample_summary["problems"][0]["way"]
+    assert len(held["frames"]) == len(held["stops"]) == len(way["alphas"])
+    assert held["figures"][1] == [f"{value:.3f}" for value in way["retention"]]
+    assert len(held["frames"][0]["queries"]) == 2 * 600
+    (digest,) = re.findall(r"script-src 'sha256-([^']+)'", html.unescape(text))
+    (script,) = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
+    assert base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() == digest
 
 
 def test_the_bits_are_those_of_the_task_s_metric_and_stand_on_the_page(tmp_path: Path) -> None:
@@ -335,7 +461,7 @@ def test_the_page_escapes_what_users_name(sample_summary: dict[str, Any], tmp_pa
     text = write_report(sample_summary, tmp_path / "r.html").read_text(encoding="utf-8")
     assert "A &lt;b&gt;title&lt;/b&gt;" in text
     assert "<b>title" not in text
-    assert "<script" not in text
+    assert text.count("<script") == 2  # the page's own, and its data
     assert not re.search(r"""(?:src|href)\s*=\s*["']?\s*(?:https?:)?//""", text)
     ids = re.findall(r'\bid="([^"]+)"', text)
     assert len(ids) == len(set(ids))

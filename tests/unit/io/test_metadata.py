@@ -51,5 +51,5 @@ def test_what_does_not_fit_gives_no_names(tmp_path: Path) -> None:
     assert read_metadata(folder, 3).names is None
     assert read_metadata(tmp_path / "elsewhere.npy", 3).names is None
     (tmp_path / "metadata" / "metadata_0.parquet").write_bytes(b"PAR1 broken")
-    with pytest.raises(FormatError, match="metadata_0.parquet"):
+    with pytest.raises(FormatError, match=r"metadata_0\.parquet"):
         read_metadata(folder, 2)

@@ -16,7 +16,7 @@ from modgap.io.atomic import atomic_path
 from modgap.report import charts
 from modgap.report.words import said, share
 
-__all__ = ["figure_text", "page_style", "write_comparison", "write_report"]
+__all__ = ["figure_text", "page_style", "report_page", "write_comparison", "write_report"]
 
 _TEMPLATE = "report.html.j2"
 _KINDS = {
@@ -32,8 +32,8 @@ _METRICS = {"euclidean": "Euclidean distance", "ip": "inner product", "cosine": 
 def write_report(summary: Mapping[str, Any], path: str | Path) -> Path:
     """Write a report as one HTML file, and return its path.
 
-    The page needs no network and no script: charts are inline SVG, styles are inline. It appears
-    whole or not at all.
+    The page needs no network: charts are inline SVG, style and script are inline, and without the script
+    nothing is missing but what the slider moves. It appears whole or not at all.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ def write_report(summary: Mapping[str, Any], path: str | Path) -> Path:
         The folder is missing or cannot be written.
     """
     target = Path(path)
-    page = _page(summary)
+    page = report_page(summary)
     with atomic_path(target) as temporary:
         temporary.write_text(page, encoding="utf-8")
     return target
@@ -100,7 +100,8 @@ def script_data(value: Any) -> str:
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def _page(summary: Mapping[str, Any]) -> str:
+def report_page(summary: Mapping[str, Any]) -> str:
+    """Return a report as the text of one HTML page; see `write_report`."""
     templates, closer = summary["templates"], summary["closer"]
     values = dict(
         **{"inputs": [], "words": None, **summary},

@@ -79,6 +79,14 @@ def test_pictures_say_what_the_sample_says() -> None:
         assert words.findall(maker["PICTURES"][name]()) == words.findall(committed), name
 
 
+def test_the_guide_to_the_report_names_its_folds() -> None:
+    page = (ROOT / "docs" / "guide" / "reading_the_report.md").read_text(encoding="utf-8")
+    template = ROOT / "src" / "modgap" / "report" / "templates" / "report.html.j2"
+    folds = re.findall(r"<summary>(.*?)</summary>", template.read_text(encoding="utf-8"))
+    told = re.findall(r"^\| ([^|]+) \|", page.partition("| fold |")[2], re.MULTILINE)[1:]
+    assert told == folds
+
+
 def test_the_ten_minutes_quote_the_advice() -> None:
     text = (ROOT / "docs" / "start.md").read_text(encoding="utf-8")
     advice = modgap.advise(load_sample().task())

@@ -17,6 +17,8 @@ def serve() -> None:
         try:
             if form == "svg":
                 done = vl_convert.vegalite_to_svg(spec, vl_version=version).encode()
+            elif form == "pdf":
+                done = vl_convert.vegalite_to_pdf(spec, vl_version=version)
             else:
                 done = vl_convert.vegalite_to_png(spec, vl_version=version, scale=request["scale"])
             head = b"ok"

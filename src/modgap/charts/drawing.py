@@ -30,7 +30,7 @@ def draw(spec: dict[str, Any], *, form: str, version: str, scale: float = 1.0) -
     Parameters
     ----------
     spec : dict
-    form : {"svg", "png"}
+    form : {"svg", "png", "pdf"}
     version : str
         Version of Vega-Lite that the specification is written in, such as ``6.1``.
     scale : float

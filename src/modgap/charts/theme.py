@@ -1,4 +1,4 @@
-"""One look for every chart of the report and of the figures: colours, fonts, sizes, SVG and PNG.
+"""One look for every chart of the report and of the figures: colours, fonts, sizes, SVG, PNG, PDF.
 
 The colours are those of Okabe and Ito (2008), which stay apart in the common forms of colour
 blindness; no chart tells two things apart by colour alone where a shape or a dash can help.
@@ -13,7 +13,8 @@ from modgap._core.extras import require
 from modgap.charts.drawing import draw
 
 __all__ = [
-    "CYCLE", "GALLERY", "INK", "MUTED", "QUERIES", "altair", "keyed", "png", "styled", "svg", "table",
+    "CYCLE", "GALLERY", "INK", "MUTED", "QUERIES", "altair", "keyed", "pdf", "png", "styled", "svg",
+    "table",
 ]  # fmt: skip
 
 QUERIES = "#0072B2"  # blue
@@ -103,6 +104,11 @@ def svg(chart: Any) -> str:
 def png(chart: Any) -> bytes:
     """Return a chart as PNG bytes at twice its nominal size; no network is used."""
     return _drawn(chart, "png")
+
+
+def pdf(chart: Any) -> bytes:
+    """Return a chart as PDF bytes, for LaTeX; no network is used."""
+    return _drawn(chart, "pdf")
 
 
 def _drawn(chart: Any, form: str) -> bytes:

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from modgap._core.json import plain
-from modgap.errors import ArgumentError, FormatError, MissingExtraError
+from modgap.charts import theme
+from modgap.errors import ArgumentError, FormatError, MissingExtraError, SimulationWarning
 from modgap.paper.figures import (
     FIGURES,
     Figure,
@@ -29,6 +30,7 @@ from modgap.paper.figures import figure01 as first
 from modgap.paper.figures import figure02 as second
 from modgap.paper.figures import figure05 as fifth
 from modgap.paper.figures import figure07 as seventh
+from modgap.paper.figures.latex import latex
 from modgap.paper.figures.record import (
     CONTRADICTED,
     SUPPORTED,
@@ -38,6 +40,7 @@ from modgap.paper.figures.record import (
     Finding,
     findings,
 )
+from modgap.paper.figures.runs import Tuning
 from modgap.paper.figures.sources import Excluded
 
 pytest.importorskip("vl_convert", reason="the extra `report` is not installed")
@@ -110,13 +113,26 @@ class TestFiles:
             *entry["files"],
             "index.html",
             "figures.md",
+            "figures.tex",
         }
         stored = json.loads((folder / "figure03.json").read_text(encoding="utf-8"))
         assert stored["findings"] == entry["findings"]
         assert stored["schema"] == made.to_dict()["schema"]
         assert stored["numbers"]["temperature"] == 0.1
         assert (folder / "figure03.png").read_bytes().startswith(b"\x89PNG")
-        assert (folder / "figure03.svg").read_text(encoding="utf-8").startswith("<svg")
+        assert (folder / "figure03.pdf").read_bytes().startswith(b"%PDF")
+        light, dark = (
+            (folder / f"figure03{kind}.svg").read_text(encoding="utf-8") for kind in ("", "_dark")
+        )
+        assert light.startswith("<svg")
+        assert 'fill="white"' in light
+        assert dark != light
+        for ink in ("white", theme.INK, theme.QUERIES, theme.GALLERY):
+            assert f'"{ink}"' not in dark
+        shown = (folder / "index.html").read_text(encoding="utf-8")
+        for name in (*entry["files"], "figures.tex"):
+            assert f'"{name}"' in shown
+        assert "width=\\textwidth]{figure03.pdf}" in (folder / "figures.tex").read_text("utf-8")
         with (folder / "figure03_losses.csv").open(encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
         assert [row["name"] for row in rows][:2] == ["no gap", "a gap"]
@@ -130,6 +146,8 @@ class TestFiles:
         )
         shown = page.index([figure], [Excluded(hostile, hostile)])
         assert "<script" not in shown
+        assert "<script" not in page.markdown([figure], [Excluded(hostile, hostile)])
+        assert r"\textless{}script\textgreater{}" in latex([figure])
         assert shown.count("&lt;script&gt;") >= 8
         table = page.markdown([figure], [Excluded(hostile, hostile)])
         (row,) = (line for line in table.splitlines() if line.startswith("| 3 |"))
@@ -145,6 +163,53 @@ class TestFiles:
         assert page.READING in text
         for number in FIGURES:
             assert f"\n| {number} |" in text
+
+
+class TestTuning:
+    def test_what_is_set_is_what_runs(self) -> None:
+        tuning = Tuning(temperature=0.05, rate=0.003, seed=1)
+        with pytest.warns(SimulationWarning, match="overshoot along it"):
+            figure = draw(4, Sources(()), tuning=tuning, **SHORT[4])
+        assert "temperature 0.05, step 0.003 n, seed 1" in figure.sources[0]
+        assert figure.numbers["rate"] == 0.003
+        # tau^2 / (2 (g^2 + tau)), g the gap at the start
+        gap = figure.numbers["ends"]["open space"]["start"]["gap"]
+        assert figure.numbers["longest_rate"] == pytest.approx(0.05**2 / (2 * (gap**2 + 0.05)))
+        assert any("overshoot along it" in note for note in figure.notes)
+
+    def test_a_run_that_is_kept_warns_again(self) -> None:
+        for _ in range(2):
+            with pytest.warns(SimulationWarning, match="overshoot along it"):
+                figure = draw(6, Sources(()), tuning=Tuning(rate=0.004), **SHORT[6])
+            assert any("overshoot along it" in note for note in figure.notes)
+        usual = draw(6, Sources(()), tuning=Tuning(), **SHORT[6])
+        assert not usual.notes
+        assert usual.numbers != figure.numbers
+
+    def test_starts_follow_the_seed(self) -> None:
+        figure = draw(5, Sources(()), tuning=Tuning(seed=7), **SHORT[5])
+        assert [event["seed"] for event in figure.numbers["usual"]] == [7, 8]
+
+    def test_a_temperature_at_which_no_partner_is_well_ahead(self) -> None:
+        figure = draw(3, Sources(()), tuning=Tuning(temperature=5.0))
+        assert figure.numbers["temperature"] == 5.0
+        assert figure.findings[0].verdict == UNTESTED
+
+    @pytest.mark.parametrize(
+        ("numbers", "setting", "message"),
+        [
+            ([8, 9], {"temperature": 1.0}, "`temperature` is of the simulated figures, 3 to 6"),
+            ([3], {"rate": 0.1}, "`rate` is of the simulated figures, 4 to 6"),
+            ([4], {"rate": -1.0}, "`rate` must be finite and in"),
+            ([4], {"seed": -1}, "`seed` must be"),
+        ],
+    )
+    def test_what_cannot_be_set(
+        self, numbers: list[int], setting: dict[str, Any], message: str, tmp_path: Path
+    ) -> None:
+        with pytest.raises(ArgumentError, match=message):
+            make(numbers, tmp_path / "out", **setting)
+        assert not (tmp_path / "out").exists()
 
 
 class TestFindings:
@@ -242,6 +307,15 @@ class TestSeventh:
             away = np.linalg.norm(labels - [row["a"], row["b"]], axis=1)
             assert away[0] == pytest.approx(away[1], rel=1e-9)
 
+    def test_two_labels_of_one_text_are_no_pair(self, sources: Sources) -> None:
+        data = sources.labelled[0]
+        texts = data.texts.copy()
+        texts[:, 1] = texts[:, 0] * np.float32(1 + 1e-7)
+        (found,) = draw(7, Sources((replace(data, texts=texts),))).numbers["real"]
+        assert set(found["classes"]) != {"a", "b"}
+        alone = replace(data, texts=texts[:, :2], labels=data.labels % 2, classes=("a", "b"))
+        assert draw(7, Sources((alone,))).findings[-1].verdict == UNTESTED
+
 
 def test_the_robustness_figure_on_the_sample() -> None:
     sources = find_sources()
@@ -294,6 +368,21 @@ class TestSources:
         assert [one.name for one in found.excluded] == ["random", "same"]
         assert found.excluded[0].reason.startswith("at chance level: 0.0")
         assert found.excluded[1].reason == "cat and tomcat have the same text"
+
+    def test_names_are_short_printable_and_apart(self, tmp_path: Path, sources: Sources) -> None:
+        data = sources.labelled[0]
+        for name in ("\u202ex\n", "n" * 99 + "1", "n" * 99 + "2", "sample (CIFAR-10)"):
+            (tmp_path / name).mkdir()
+            arrays = {"images": data.images, "texts": data.texts[0], "labels": data.labels}
+            for key, array in arrays.items():
+                np.save(tmp_path / name / f"{key}.npy", array)
+            names = ["<b>", "c" * 10_000, "\x1b[1m", "d", "e"]
+            (tmp_path / name / "classes.json").write_text(json.dumps(names), encoding="utf-8")
+        found = find_sources(tmp_path).labelled
+        titles = [d.name for d in found]
+        assert len(set(titles)) == len(titles) == 5
+        every = [*titles, *(name for d in found for name in d.classes)]
+        assert all(name.isprintable() and len(name) < 70 for name in every)
 
     def test_a_gallery_that_spans_all_is_told(self, tmp_path: Path) -> None:
         rng = np.random.default_rng(1)

@@ -10,11 +10,42 @@ import numpy as np
 from modgap.charts import theme
 from modgap.paper.figures.record import Rows
 
-__all__ = ["curves", "fixed", "grid", "linked_clouds", "marked_lines", "point_rows", "scatter"]
+__all__ = [
+    "curves",
+    "darkened",
+    "fixed",
+    "grid",
+    "linked_clouds",
+    "marked_lines",
+    "point_rows",
+    "scatter",
+]
 
 #: The two clouds of a simulation or construction.
 _SIDES = ("x", "y")
 _SIDE_COLORS = (theme.GALLERY, theme.QUERIES)
+
+
+#: The house's inks, and what stands for each on a dark page: the same hues, as far from the ground.
+_DARK = {
+    "white": "#14191e",
+    theme.INK: "#e6eaee",
+    theme.MUTED: "#a5b1bc",
+    theme.GRID: "#3b4650",
+    "#ddd": "#3b4650",
+    theme.QUERIES: "#4da6e0",
+    theme.GALLERY: "#f2884b",
+    theme.GREEN: "#3cc79b",
+    theme.CYCLE[6]: "#c79a75",
+}
+
+
+def darkened(svg: str) -> str:
+    """Return a drawing for a dark page: inks and ground are changed, scales that carry numbers kept."""
+    for light, dark in _DARK.items():
+        for part in ("fill", "stroke"):
+            svg = svg.replace(f'{part}="{light}"', f'{part}="{dark}"')
+    return svg
 
 
 def fixed(low: float, high: float) -> Any:

@@ -275,11 +275,11 @@ def _decisions(rows: Rows, shown: dict[str, Any]) -> Any:
         alt.Chart(theme.table(rows), title=title)
         .mark_point(filled=True, size=70)
         .encode(
-            x=alt.X("class:N", title=None, axis=alt.Axis(labelAngle=0)),
+            x=alt.X("class:N", title=None, axis=alt.Axis(labelAngle=0, labelLimit=80)),
             y=alt.Y("template:N", title=None, sort=order, axis=alt.Axis(labelLimit=260)),
             **theme.keyed("kind", ["right", "wrong"]),
         )
-        .properties(width=max(160, 70 * classes), height=alt.Step(17))
+        .properties(width=max(160, 84 * classes), height=alt.Step(17))
     )
     base = alt.Chart(theme.table(rows), title="Accuracy over all images").encode(
         y=alt.Y("template:N", title=None, sort=order, axis=alt.Axis(labels=False))

@@ -20,16 +20,22 @@ CLAIM = (
     "from two tight clusters descent ends with almost no loss and a gap that is orthogonal to both "
     "clouds, in the open space and on the sphere"
 )
-STAGES = (0, 10, 50, 200, 1000, 6000)
+STAGES = (0, 2, 5, 10, 50, 200, 6000)
 _LOSS, _RATIO, _ALIGNED, _STILL = 0.05, 0.01, 0.99, 0.01
 #: The share of the run, at its end, over which a gap must stand still to be at rest.
 _LATE = 1 / 6
 
 
-def figure(sources: Sources, *, pairs: int | None = None, stages: Sequence[int] = STAGES) -> Figure:
+def figure(
+    sources: Sources,
+    *,
+    pairs: int | None = None,
+    stages: Sequence[int] = STAGES,
+    tuning: runs.Tuning = runs.UNTUNED,
+) -> Figure:
     """Return the figure. It is a simulation, and needs no data."""
     made = {
-        name: runs.paper_run(stages, sphere=sphere, pairs=pairs)
+        name: runs.paper_run(stages, tuning, sphere=sphere, pairs=pairs)
         for name, sphere in (("open space", False), ("unit sphere", True))
     }
     ends = {name: _end(run) for name, run in made.items()}
@@ -38,10 +44,12 @@ def figure(sources: Sources, *, pairs: int | None = None, stages: Sequence[int] 
         "points": [row for name, run in made.items() for row in _points(name, run, stages)],
         "curves": [row for name, run in made.items() for row in runs.logged(run, *drawn, run=name)],
     }
-    settings = made["open space"].settings
+    settings, longest = made["open space"].settings, runs.longest_rate(made["open space"])
     return Figure(
         4, "A gap that stays while the loss goes", CLAIM, _told(ends),
-        {"ends": ends, "stages": list(stages)}, tables, _chart(tables, stages), (runs.described(settings),),
+        {"ends": ends, "stages": list(stages), "rate": settings.rate, "longest_rate": longest}, tables,
+        _chart(tables, stages),
+        (f"{runs.described(settings)}; above {longest:.2g} n it would overshoot along the gap",),
     )  # fmt: skip
 
 
@@ -112,7 +120,7 @@ def _chart(tables: dict[str, Rows], stages: Sequence[int]) -> Any:
     order = runs.named("loss", "gap", "variance_ratio")
     below = [
         curves([r for r in tables["curves"] if r["run"] == name], order, steps="sqrt", scale=scale)
-        .properties(width=480, height=180, title=name)
+        .properties(width=460, height=180, title=name)
         for name in names
     ]  # fmt: skip
     apart = {"color": "independent", "shape": "independent", "strokeDash": "independent"}
@@ -126,7 +134,7 @@ def _picture(points: Rows, name: str, step: int, reach: float) -> Any:
     scale = fixed(-reach, reach)
     axis = alt.Axis(tickCount=3)
     x = alt.X("a:Q", title="along the gap", scale=scale, axis=axis)
-    y = alt.Y("b:Q", title="across it", scale=scale, axis=axis)
+    y = alt.Y("b:Q", title="across it" if step == 0 else None, scale=scale, axis=axis)
     layers = [linked_clouds(own, x, y, size=16)]
     if name == "unit sphere":
         angle = np.linspace(0, 2 * np.pi, 91)
@@ -137,4 +145,4 @@ def _picture(points: Rows, name: str, step: int, reach: float) -> Any:
             color=theme.INK, strokeWidth=0.9, opacity=0.5
         )
         layers.insert(0, outline.encode(x=x, y=y, order="order:Q"))
-    return alt.layer(*layers).properties(width=132, height=132, title=f"step {step:,}")
+    return alt.layer(*layers).properties(width=118, height=118, title=f"step {step:,}")

@@ -40,8 +40,11 @@ def figure(
     settings: Simulation = RUN,
     stages: tuple[int, ...] = STAGES,
     starts: tuple[int, ...] = STARTS,
+    tuning: runs.Tuning = runs.UNTUNED,
 ) -> Figure:
     """Return the figure. It is a simulation, and needs no data."""
+    settings = tuning.of(settings)
+    starts = tuple(seed + (tuning.seed or 0) for seed in starts)
     masses = [_masses(replace(plane, temperature=t)) for t in _TEMPERATURES]
     usual = [runs.run(replace(settings, seed=seed), stages) for seed in starts]
     wide = [runs.run(replace(settings, seed=seed, spread=_WIDE), stages) for seed in starts]
@@ -56,7 +59,7 @@ def figure(
         5, "Mass falls with distance, variance along the gap goes first", CLAIM,
         _told(masses, events), {"masses": found, **events}, tables, _chart(tables),
         (f"a plane: {plane.n} pairs, seed {plane.seed}",
-         f"{runs.described(settings)}, and {len(starts) - 1} more starts"),
+         f"{runs.described(replace(settings, seed=starts[0]))}, and {len(starts) - 1} more starts"),
     )  # fmt: skip
 
 
@@ -151,23 +154,22 @@ def _points(run: Trajectory) -> Rows:
 def _chart(tables: dict[str, Rows]) -> Any:
     alt = theme.altair()
     above = alt.hconcat(*(_mass_panel(tables["masses"], t) for t in _TEMPERATURES))
-    above = above.resolve_scale(color="independent")
     steps = list(dict.fromkeys(row["step"] for row in tables["points"]))
     spans = {axis: [row[axis] for row in tables["points"]] for axis in "ab"}
     x_scale, y_scale = (fixed(min(v) - 0.1, max(v) + 0.1) for v in spans.values())
-    pictures = []
+    pictures: list[Any] = []
     for step in steps:
         own = [row for row in tables["points"] if row["step"] == step]
         axis = alt.Axis(tickCount=3)
         x = alt.X("a:Q", title="along the gap", scale=x_scale, axis=axis)
-        y = alt.Y("b:Q", title="across it", scale=y_scale, axis=axis)
+        y = alt.Y("b:Q", title=None if pictures else "across it", scale=y_scale, axis=axis)
         panel = linked_clouds(own, x, y, size=16)
-        pictures.append(panel.properties(width=132, height=132, title=f"step {step:,}"))
+        pictures.append(panel.properties(width=124, height=124, title=f"step {step:,}"))
     middle = alt.hconcat(*pictures, spacing=12).properties(
         title=alt.TitleParams("Descent from isotropic clouds", fontSize=15)
     )
     order = runs.named("loss", "gap", "variance_ratio")
-    below = curves(tables["curves"], order, steps="sqrt").properties(width=1060, height=180)
+    below = curves(tables["curves"], order, steps="sqrt").properties(width=970, height=180)
     apart = {"color": "independent", "shape": "independent", "strokeDash": "independent"}
     return alt.vconcat(above, middle, below).resolve_scale(**apart)
 
@@ -187,13 +189,15 @@ def _mass_panel(rows: Rows, temperature: float) -> Any:
         shape="triangle", filled=True, size=26, color=theme.MUTED, opacity=0.6
     )
     dots = alt.Chart(theme.table([r for r in own if r["side"] == "y"])).mark_point(
-        filled=True, size=34, opacity=0.95
+        filled=True, size=34, opacity=0.95, stroke=theme.MUTED, strokeWidth=0.4
     )
+    masses = [row["mass"] for row in rows if row["mass"] is not None]
     color = alt.Color(
         "mass:Q",
-        title="S_i of y (logarithmic scale)",
-        scale=alt.Scale(scheme="viridis", type="log"),
+        title="S_i of y (logarithmic scale, the same for both)",
+        scale=alt.Scale(scheme="viridis", type="log", domain=[min(masses), max(masses)]),
+        legend=alt.Legend(gradientLength=300, titleLimit=400, format="~g"),
     )
     title = f"y by S_i, x grey; temperature {temperature:g}"
     panel = alt.layer(grey.encode(x=x, y=y), dots.encode(x=x, y=y, color=color))
-    return panel.properties(width=490, height=257, title=title)
+    return panel.properties(width=445, height=233, title=title)

@@ -25,13 +25,19 @@ _SHOWN = 40
 _ONE, _LOSS_LEFT = 0.01, 0.01
 
 
-def figure(sources: Sources, *, pairs: int | None = None, stages: Sequence[int] = STAGES) -> Figure:
+def figure(
+    sources: Sources,
+    *,
+    pairs: int | None = None,
+    stages: Sequence[int] = STAGES,
+    tuning: runs.Tuning = runs.UNTUNED,
+) -> Figure:
     """Return the figure. It is a simulation, and needs no data.
 
     What the paper's right panel shows is not known here; this one shows the deviation of the row
     and column sums from one over training, which is what the claim is about.
     """
-    run = runs.paper_run(stages, pairs=pairs)
+    run = runs.paper_run(stages, tuning, pairs=pairs)
     shown = {s.step: _over_x(s, run) for s in run.snapshots if s.step in stages}
     settled = _settled(run)
     tables: dict[str, Rows] = {

@@ -26,12 +26,15 @@ _LABELS = np.array([[0.0, 0.5], [0.0, -0.5]])
 _LINES = 25
 _REACH = (-0.6, 4.4)
 _REAL_SIGMA = 0.022
+#: Squared distance below which two unit rows are one text, embedded twice in half precision.
+_SAME = 1e-6
 
 
 def figure(sources: Sources) -> Figure:
     """Return the figure: a plane with two labels, and two labels of the data at hand."""
     flips = _plane_flips()
-    real = [_real(data) for data in sources.labelled]
+    pairs = [(data, _nearest_pair(data)) for data in sources.labelled]
+    real = [_real(data, pair) for data, pair in pairs if pair is not None]
     tables: dict[str, Rows] = {
         "queries": [
             {"distance": d, "height": HEIGHT, "flip": float(f)}
@@ -98,11 +101,19 @@ def _boundaries() -> Rows:
     return rows
 
 
-def _real(data: Labelled) -> dict[str, Any]:
-    """Return stability against alpha for the two classes that are hardest to tell apart."""
+def _nearest_pair(data: Labelled) -> list[int] | None:
+    """Return the two classes that are hardest to tell apart, but not those of one text."""
     texts = data.texts[data.plain_template()].astype(np.float64)
-    squared = ((texts[:, None] - texts[None]) ** 2).sum(axis=2) + 1e9 * np.eye(len(texts))
-    pair = sorted(int(i) for i in np.unravel_index(np.argmin(squared), squared.shape))
+    squared = ((texts[:, None] - texts[None]) ** 2).sum(axis=2)
+    squared[squared < _SAME] = np.inf
+    if not np.isfinite(squared).any():
+        return None
+    return sorted(int(i) for i in np.unravel_index(np.argmin(squared), squared.shape))
+
+
+def _real(data: Labelled, pair: list[int]) -> dict[str, Any]:
+    """Return stability against alpha for two classes."""
+    texts = data.texts[data.plain_template()].astype(np.float64)
     queries = data.images[np.isin(data.labels, pair)].astype(np.float64)
     if len(queries) < 2:  # classes without images: take all
         queries = data.images.astype(np.float64)
@@ -173,7 +184,7 @@ def _plane(tables: dict[str, Rows]) -> Any:
     return alt.layer(
         *(mark.encode(x=x, y=y) for mark in marks),
         circles.encode(color=alt.Color("flip:Q", title="chance to flip", scale=shades)),
-        dots.mark_text(dy=-14, fontSize=12, fontWeight=600).encode(text="text:N"),
+        dots.mark_text(dy=-14, fontSize=12, fontWeight=600, color=theme.INK).encode(text="text:N"),
     ).properties(
         width=860,
         height=250,

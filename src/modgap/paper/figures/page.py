@@ -48,7 +48,8 @@ def markdown(figures: Sequence[Figure], excluded: Sequence[Excluded] = ()) -> st
             f"The paper: {figure.claim}.", "", f"Made from {'; '.join(figure.sources)}.",
             *(f"\n* {note}" for note in figure.notes),
         ]  # fmt: skip
-    return "\n".join(lines).rstrip() + "\n"
+    # a name in angle brackets would be a tag in Markdown too
+    return "\n".join(lines).rstrip().replace("&", "&amp;").replace("<", "&lt;") + "\n"
 
 
 def _line(one: Excluded) -> str:
@@ -67,7 +68,8 @@ _STYLE = """
 @media (prefers-color-scheme: dark) { :root { --ink: #e6eaee; --quiet: #a5b1bc; --line: #3b4650;
   --back: #14191e; --good: #4cc79c; --bad: #ff9b6a; } }
 body { margin: 0 auto; max-width: 1080px; padding: 24px 20px 60px; color: var(--ink);
-  background: var(--back); font: 16px/1.55 system-ui, "Segoe UI", "Helvetica Neue", Arial, sans-serif; }
+  overflow-wrap: anywhere; background: var(--back);
+  font: 16px/1.55 system-ui, "Segoe UI", "Helvetica Neue", Arial, sans-serif; }
 h1 { line-height: 1.2; } h2 { margin: 40px 0 6px; } a { color: inherit; }
 p { max-width: 78ch; } .quiet { color: var(--quiet); font-size: .9rem; }
 table { border-collapse: collapse; width: 100%; font-size: .92rem; }
@@ -76,7 +78,7 @@ th, td { text-align: left; vertical-align: top; padding: 7px 10px 7px 0;
 th { font-weight: 600; } th:nth-child(2) { width: 27%; }
 td.verdict { white-space: nowrap; font-weight: 650; }
 .supported { color: var(--good); } .contradicted { color: var(--bad); } .untested { color: var(--quiet); }
-figure { margin: 14px 0; overflow-x: auto; background: #fff; border-radius: 6px; }
+figure { margin: 14px 0; overflow-x: auto; }
 figure img { display: block; max-width: 100%; height: auto; margin: 0 auto; }
 @media (max-width: 720px) {
   thead { display: none; } tr { display: block; padding: 10px 0; border-bottom: 1px solid var(--line); }
@@ -108,7 +110,8 @@ def index(figures: Sequence[Figure], excluded: Sequence[Excluded] = ()) -> str:
         if out
         else "",
         *(_section(figure) for figure in figures),
-        f'<p class="quiet">modgap {__version__}</p></body></html>',
+        '<p class="quiet">For LaTeX: <a href="figures.tex">figures.tex</a>, which captions the PDFs. The '
+        f'table as Markdown: <a href="figures.md">figures.md</a>. modgap {__version__}</p></body></html>',
     ]
     return "\n".join(parts)
 
@@ -130,14 +133,18 @@ def _row(figure: Figure, finding: Finding) -> str:
 def _section(figure: Figure) -> str:
     e = html.escape
     notes = "".join(f"<li>{e(note)}</li>" for note in figure.notes)
-    files = [(ending.upper(), file_name(figure, ending)) for ending in ("svg", "png", "json")]
+    files = [
+        (ending.upper(), file_name(figure, ending)) for ending in ("svg", "pdf", "png", "json")
+    ]
     files += [(f"CSV ({table})", file_name(figure, "csv", table)) for table in figure.tables]
     links = ", ".join(f'<a href="{name}">{e(word)}</a>' for word, name in files)
     alt = "; ".join(f"{f.claim}: {f.verdict}" for f in figure.findings)
     return (
         f'<section id="figure{figure.number:02d}"><h2>Figure {figure.number}: {e(figure.title)}</h2>'
         f"<p>The paper: {e(figure.claim)}.</p>"
-        f'<figure tabindex="0"><img src="{file_name(figure, "svg")}" alt="{e(alt)}"></figure>'
+        f'<figure tabindex="0"><picture><source media="(prefers-color-scheme: dark) and (not print)" '
+        f'srcset="{file_name(figure, "svg", "dark")}">'
+        f'<img src="{file_name(figure, "svg")}" alt="{e(alt)}"></picture></figure>'
         f'<p class="quiet">Made from {e("; ".join(figure.sources))}. {links}.</p>'
         + (f'<ul class="quiet">{notes}</ul>' if notes else "")
         + "</section>"

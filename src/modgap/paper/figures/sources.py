@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from modgap._core.arrays import normalize_rows
 from modgap.decisions.neighbors import nearest
 from modgap.errors import FormatError
 from modgap.evaluation.tasks import PairedRetrieval, ZeroShot
+from modgap.io._guard import shown
 from modgap.samples import load_sample
 
 __all__ = ["EMBED", "Excluded", "Labelled", "Pairs", "Search", "Sources", "find_sources"]
@@ -33,6 +35,8 @@ EMBED = (
     "and pass the folder above it as `data` (modgap figures --data FOLDER)."
 )
 _MOST_ROWS = 2000
+#: Longest name in a title, and of a class or template.
+_LONGEST = 60
 #: Standard errors above chance that decisions must be.
 _ABOVE_CHANCE = 3.0
 
@@ -145,6 +149,10 @@ def find_sources(data: str | Path | None = None) -> Sources:
             tuple(sample.classes), tuple(sample.templates),
         )
     )  # fmt: skip
+    loaded = [
+        replace(one, name=name)
+        for one, name in zip(loaded, _apart([one.name for one in loaded]), strict=True)
+    ]
     reasons = [_reason_against(one) for one in loaded]
     kept = [one for one, reason in zip(loaded, reasons, strict=True) if not reason]
     return Sources(
@@ -253,5 +261,20 @@ def _names(path: Path, count: int, kind: str) -> tuple[str, ...]:
     if path.is_file():
         names = json.loads(path.read_text(encoding="utf-8"))
         if isinstance(names, list) and len(names) == count:
-            return tuple(str(name) for name in names)
+            return tuple(_short(str(name)) for name in names)
     return tuple(f"{kind} {i}" for i in range(count))
+
+
+def _short(name: str) -> str:
+    """Return a name as it may stand in a title: one line, printable, not too long."""
+    text = shown(name)
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
+
+
+def _apart(names: Sequence[str]) -> list[str]:
+    """Return short names that differ, since panels and lines are told apart by them."""
+    short = [_short(name) for name in names]
+    return [
+        name if short.count(name) == 1 else f"{name} ({short[: i + 1].count(name)})"
+        for i, name in enumerate(short)
+    ]

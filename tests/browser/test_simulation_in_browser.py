@@ -38,7 +38,8 @@ f.onload = async () => {
   time.dispatchEvent(new Event("input"));
   seen.last = look();
   page.getElementById("play").click();
-  await wait(3000);
+  // frames come as fast as this machine draws them: wait for some, not for a time
+  for (let i = 0; i < 500 && !(time.value > 3 && time.value < time.max); i++) await wait(20);
   seen.playing = look();
   time.dispatchEvent(new KeyboardEvent("keydown", { key: " " }));
   seen.button = page.getElementById("play").textContent;
@@ -77,6 +78,6 @@ def test_the_slider_and_the_button_move_the_run(browser: str, tmp_path: Path) ->
     for part in ("mark", "point"):
         assert seen["first"][part] != seen["last"][part]
     # from the end it plays from the start; a space on the slider stops it on the way
-    assert 0 < int(seen["playing"]["step"].replace(",", "")) < 1000
+    assert seen["playing"]["point"] not in (seen["first"]["point"], seen["last"]["point"])
     assert seen["button"] == "Play"
     assert seen["width"] <= 390

@@ -40,7 +40,7 @@ NOISES: tuple[Noise, ...] = (Gaussian(0.022), Gaussian(0.04), Bins(16))
 INDEX_CODES, _INDEX = (parse("sign:lengths"),), 100
 POINTS = 600
 #: Pairs of a query and an item that the draws of sampled noise may look at in all.
-_LOOKS, _DRAWS = 40_000_000, (5, 100)
+_LOOKS, _DRAWS = 20_000_000, (5, 100)
 #: Parts of the queries that are judged by closers fitted to the rest: few where pairs are many, since
 #: each part costs draws of its own.
 _FOLDS = (2, FOLDS)

@@ -87,6 +87,30 @@ def test_embed_then_evaluate(here, capsys):
     assert figures[0] == figures[1]
 
 
+def test_several_templates_have_an_ensemble_too(here, capsys):
+    (here / "words.txt").write_text("a photo of a {}.\na {} outside.\n")
+    words = ["--templates", "words.txt", "--classes", "own", "--images", "pics", "--model", "model"]
+    assert run(capsys, "embed", *words, "--out", "several")[0] == 0
+    texts, mean = (np.load(here / "several" / name) for name in ("texts.npy", "ensemble.npy"))
+    assert texts.shape[:2] == (2, 3)
+    for row, own in zip(mean, texts.transpose(1, 0, 2), strict=True):
+        expected = sum(one / np.linalg.norm(one) for one in own)
+        np.testing.assert_allclose(row, expected / np.linalg.norm(expected), atol=1e-6)
+
+
+def test_advice_on_pictures_is_that_on_their_embeddings(here, capsys):
+    words = ["--images", "pics", "--model", "model"]
+    assert run(capsys, "embed", *words, "--classes", "own", "--out", "out")[0] == 0
+    assert not (here / "out" / "ensemble.npy").exists()  # of one template
+    pictures = run(capsys, "advise", *words, "--json")
+    files = ["--queries", "out/img_emb", "--gallery", "out/texts.npy", "--labels", "out/labels.npy"]
+    straight = run(capsys, "advise", *files, "--json")
+    assert pictures[0] == straight[0] == 0
+    found = [json.loads(text)["evidence"]["closers"] for text in (pictures[1], straight[1])]
+    assert found[0] == found[1]
+    assert "give `--queries` and `--gallery`, or `--images`" in run(capsys, "advise")[2]
+
+
 def test_a_report_of_pictures_is_encoded_once(here, capsys, monkeypatch):
     pytest.importorskip("altair")
     words = ["report", "--images", "pics", "--model", "model", "--noise", "sign", "--out", "r.html"]

@@ -8,13 +8,14 @@ import typer
 
 from modgap.cli._inputs import (
     DrawsOption,
-    Gallery,
     JsonOption,
     NoiseOption,
-    Queries,
+    OptionalGallery,
+    OptionalQueries,
     SeedOption,
 )
 from modgap.cli._task import TaskInputs, takes_task_inputs
+from modgap.cli.embed import DeviceOption, EncoderOption, ImagesOption, OfflineOption
 
 if TYPE_CHECKING:
     from modgap.evaluation.tasks import Task
@@ -22,9 +23,14 @@ if TYPE_CHECKING:
 
 @takes_task_inputs
 def advise(
-    queries: Queries,
-    gallery: Gallery,
+    *,
+    queries: OptionalQueries = None,
+    gallery: OptionalGallery = None,
     inputs: TaskInputs,
+    images: ImagesOption = None,
+    model: EncoderOption = None,
+    device: DeviceOption = "auto",
+    offline: OfflineOption = False,
     noise: NoiseOption = None,
     answers_may_change: Annotated[
         bool,
@@ -48,12 +54,20 @@ def advise(
     --------
       modgap advise --queries images.npy --gallery texts.npy --noise int8
       modgap advise --queries images.npy --gallery captions.npy --paired --answers-may-change
+      modgap advise --images photos --classes classes.txt --model hf:openai/clip-vit-base-patch32
     """
     from modgap.cli._console import print_json, progress, say, say_command
     from modgap.cli._inputs import fill_in, parse_noises
+    from modgap.cli._pictures import sides
+    from modgap.errors import ArgumentError
     from modgap.evaluation import advice
 
     noises = parse_noises(noise)
+    queries, gallery, inputs = sides(
+        queries, gallery, images, model, inputs, device=device, offline=offline, shown=not json
+    )
+    if queries is None or gallery is None:
+        raise ArgumentError("give `--queries` and `--gallery`, or `--images` and `--model`")
     task = inputs.load(queries, gallery)
     wanted = "may-change" if answers_may_change else "same"
     with progress("looking", unit="", shown=not json):

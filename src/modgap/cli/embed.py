@@ -120,9 +120,9 @@ def embed(
     r"""Encode pictures, captions and class names with a model.
 
     The folder is laid out as clip-retrieval lays out its own: img_emb, text_emb and metadata in
-    numbered shards, with labels.npy, classes.json and texts.npy (templates, classes, d) where there
-    are classes. Pictures that cannot be read are listed in skipped.csv. A run that was stopped goes
-    on where it was with the same command.
+    numbered shards, with labels.npy, classes.json, texts.npy (templates, classes, d) and, of several
+    templates, their ensemble in ensemble.npy (classes, d), where there are classes. Pictures that cannot be
+    read are listed in skipped.csv. A run that was stopped goes on where it was with the same command.
 
     Examples
     --------

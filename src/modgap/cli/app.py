@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from inspect import cleandoc
 from types import ModuleType
@@ -136,8 +137,9 @@ def _group(module: ModuleType) -> typer.Typer:
     return group
 
 
+@functools.cache
 def command() -> Any:
-    """Return the whole command line, ready to be given words."""
+    """Return the whole command line, ready to be given words; it is built once a process."""
     app = typer.Typer(
         name="modgap", add_completion=True, rich_markup_mode=None, invoke_without_command=True
     )

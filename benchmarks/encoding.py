@@ -23,8 +23,8 @@ def run(*, quick: bool, rounds: int | None = None) -> dict[str, Any]:
     count, width = (60, 4) if quick else (PICTURES // rounds, 32)
     with tempfile.TemporaryDirectory() as folder:
         seconds, difference = _times(Path(folder), count, width, rounds, quick=quick)
-    sizes = (60, 120) if quick else (SHARD, PICTURES)
-    grown = {n: in_fresh_process("encoding", "memory", n, 4) for n in sizes}
+    sizes = (60, 60) if quick else (SHARD, PICTURES)
+    grown = {n: in_fresh_process("encoding", "memory", n, 4) for n in dict.fromkeys(sizes)}
     return {
         "setting": {
             "pictures": "the JPEGs of CIFAR-10's test set, 32 x 32 pixels, in one Parquet file",

@@ -15,32 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import _harness
+from _subjects import SUBJECTS
 
-SPEED = (
-    "stability_sweep",
-    "moments",
-    "apply",
-    "neighbors",
-    "streaming",
-    "scaling",
-    "startup",
-    "evaluating",
-    "encoding",
-)
-QUALITY = (
-    "codes",
-    "peers",
-    "graphs",
-    "fitting",
-    "better_maps",
-    "bits",
-    "mixed",
-    "signs",
-    "engines",
-    "large",
-    "training",
-)
-SUBJECTS = SPEED + QUALITY
 RESULTS = _harness.HERE / "results"
 
 

@@ -32,9 +32,9 @@ NAMES = {"ip": "inner product", "euclidean": "Euclidean"}
 
 
 def run(*, quick: bool, rounds: int | None = None) -> dict[str, Any]:
-    m, n, d = (60, 40, 16) if quick else (10_000, 1_000, 512)
-    alphas = np.linspace(0, 1, 3 if quick else 11)
-    checked = 2 if quick else 24
+    m, n, d = (20, 20, 16) if quick else (10_000, 1_000, 512)
+    alphas = np.linspace(0, 1, 2 if quick else 11)
+    checked = 1 if quick else 24
     queries, gallery, _ = clouds(m, n, d)
     rows, details = [], {}
     for metric in ("ip", "euclidean"):

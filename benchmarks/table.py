@@ -12,18 +12,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from _subjects import SPEED
+
 HERE = Path(__file__).parent
-ORDER = (
-    "stability_sweep",
-    "moments",
-    "apply",
-    "neighbors",
-    "streaming",
-    "scaling",
-    "startup",
-    "evaluating",
-    "encoding",
-)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -42,7 +33,7 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def load(folder: Path, order: tuple[str, ...] = ORDER) -> list[dict[str, Any]]:
+def load(folder: Path, order: tuple[str, ...] = SPEED) -> list[dict[str, Any]]:
     """Return the results of these subjects in a folder, in this order; speed by default."""
     paths = [path for name in order if (path := folder / f"{name}.json").exists()]
     if not paths:

@@ -13,31 +13,10 @@ from pathlib import Path
 import pytest
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-SPEED = (
-    "stability_sweep",
-    "moments",
-    "apply",
-    "neighbors",
-    "streaming",
-    "scaling",
-    "startup",
-    "evaluating",
-    "encoding",
-)
-QUALITY = (
-    "codes",
-    "peers",
-    "graphs",
-    "fitting",
-    "better_maps",
-    "bits",
-    "mixed",
-    "signs",
-    "engines",
-    "large",
-    "training",
-)
-SUBJECTS = SPEED + QUALITY
+sys.path.insert(0, str(BENCHMARKS))
+
+from _subjects import SPEED, SUBJECTS  # noqa: E402
+
 KEYS = {
     "subject", "about", "date", "commit", "quick", "seed", "machine", "load_average", "versions",
     "ratios", "setting", "rows", "details",

@@ -1,0 +1,31 @@
+"""What is measured, by the names of the modules here: the one list of them."""
+
+from __future__ import annotations
+
+#: Speed, in the order of the table of docs/speed.md.
+SPEED = (
+    "stability_sweep",
+    "moments",
+    "apply",
+    "neighbors",
+    "streaming",
+    "scaling",
+    "startup",
+    "evaluating",
+    "encoding",
+)
+#: Quality, as the pages have it that speak of it.
+QUALITY = (
+    "codes",
+    "peers",
+    "graphs",
+    "fitting",
+    "better_maps",
+    "bits",
+    "mixed",
+    "signs",
+    "engines",
+    "large",
+    "training",
+)
+SUBJECTS = SPEED + QUALITY

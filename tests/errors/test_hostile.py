@@ -7,7 +7,7 @@ import time
 import hostile
 
 #: Inside this process, and in processes of their own: what fits into some five seconds.
-INSIDE, OUTSIDE = 40, 1
+INSIDE, OUTSIDE = 25, 1
 #: Cases that once went wrong, each for a reason of its own.
 MENDED = (
     "both sides: 1e+60 added, affine, ip",

@@ -111,7 +111,7 @@ def test_a_signal_ends_a_run_cleanly(tmp_path, interruptible_modgap):
     from modgap import closers
 
     (tmp_path / "in").mkdir()
-    rows = RNG.normal(size=(40_000, 256)).astype(np.float32)
+    rows = RNG.normal(size=(30_000, 128)).astype(np.float32)
     np.savez_compressed(tmp_path / "in" / "emb_0.npz", emb=rows)
     closers.fit("affine", rows[:100], rows[100:120]).save(tmp_path / "c.safetensors")
     for sign in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):

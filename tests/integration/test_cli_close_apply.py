@@ -171,9 +171,9 @@ def test_an_interrupted_apply_resumes_to_the_same_bytes(tmp_path, rng, interrupt
     shards = tmp_path / "shards"
     shards.mkdir()
     for i in range(6):
-        rows = rng.normal(size=(6000, 384)).astype(np.float32)
+        rows = rng.normal(size=(4000, 256)).astype(np.float32)
         np.savez_compressed(shards / f"img_emb_{i}.npz", emb=rows)
-    np.save(tmp_path / "texts.npy", rng.normal(size=(9, 384)))
+    np.save(tmp_path / "texts.npy", rng.normal(size=(9, 256)))
     closure = closers.fit("affine", rows, np.load(tmp_path / "texts.npy").astype(np.float32))
     closure.save(tmp_path / "c.safetensors")
 

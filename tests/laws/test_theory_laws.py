@@ -339,7 +339,7 @@ class TestNoncentralChiSquare:
         np.testing.assert_allclose(density / (2 * step), -above / (2 * step), atol=1e-7)
 
     @given(seeds, st.integers(1, 12))
-    @settings(max_examples=15)
+    @settings(max_examples=6)  # each is three quadratures of four distributions
     def test_slope_of_the_win_probability(self, seed, d):
         """dP/ddelta = sum_j int f_* f_j (rho_j - rho_*) prod G <= 0, the formula of the proof."""
         rng = np.random.default_rng(seed)

@@ -20,7 +20,7 @@ def found() -> dict[str, Any]:
 
 def test_keys(found: dict[str, Any]) -> None:
     assert set(found) == {
-        "schema", "modgap", "title", "task", "remarks", "verdict", "due", "when_not", "advice",
+        "schema", "modgap", "title", "model", "task", "remarks", "verdict", "due", "when_not", "advice",
         "closer", "problems", "templates", "skipped", "settings",
     }  # fmt: skip
     assert set(found["problems"][0]) == {

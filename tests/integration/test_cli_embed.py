@@ -128,6 +128,7 @@ def test_a_report_of_pictures_is_encoded_once(here, capsys, monkeypatch):
     page = (here / "r.html").read_text()
     assert "0.png</" in page  # answers by file name and thumbnail
     assert page.count('src="data:image/jpeg;base64,') >= 5
+    assert "Modality gap · model · " in page
 
 
 def test_captions_are_embedded_alone(here, capsys):

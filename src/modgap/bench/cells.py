@@ -154,6 +154,7 @@ def _cell(
         task,
         title=f"{encoder.card.model}, {entry.name}",
         names=("image", "text"),
+        model=encoder.card.model,
         methods=METHODS,
         noises=[parse(word) for word in suite.noises],
         seed=seed,

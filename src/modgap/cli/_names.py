@@ -33,7 +33,7 @@ def names_of(
     query_names: str | None,
     item_names: str | None,
 ) -> dict[str, Any]:
-    """Return names and pictures of both sides as `report.summarize` takes them.
+    """Return names and pictures of both sides, and the model, as `report.summarize` takes them.
 
     Raises
     ------
@@ -51,7 +51,7 @@ def names_of(
     if item_names is not None and inputs.classes is not None:
         raise ArgumentError("`--item-names` and `--classes` name the same rows; give one of them")
     rows = rows_of(task)
-    found: dict[str, Any] = {}
+    found: dict[str, Any] = {"model": None}
     pictures = []
     sides = (
         ("query_names", queries, query_names, rows[0]),
@@ -61,5 +61,6 @@ def names_of(
         beside = read_metadata(spec, count)
         names = beside.names if given is None else [shown(one) for one in read_strings(given)]
         found[name] = names
+        found["model"] = found["model"] or beside.model
         pictures.append(beside.pictures)
     return {**found, "pictures": tuple(pictures)}

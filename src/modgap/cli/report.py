@@ -150,7 +150,7 @@ def report(
         task = inputs.load(queries, gallery)
         settings |= names_of(task, inputs, queries, gallery, query_names, item_names)
     settings["names"] = settings["names"] or ("queries", "gallery")
-    with progress("reporting", unit="draws", shown=not (json or csv)) as advance:
+    with progress("reading", unit="answers", shown=not (json or csv)) as advance:
         summary = report_module.summarize(
             task,
             title=None if title is None else shown(title),
@@ -158,8 +158,10 @@ def report(
             seed=seed,
             max_points=max_points,
             progress=advance,
+            stage=advance.stage,
             **settings,
         )
+        advance.stage("drawing the page")
         summary |= _provenance(context, summary, task, inputs, files)
         written = report_module.write_report(summary, target)
     if json:

@@ -59,6 +59,8 @@ class Plan:
     draws: int
     seed: int
     progress: Callable[[int], None] | None
+    #: Called with the number of answers, queries times closers, that were judged since the last call.
+    judged: Callable[[int], None] | None = None
 
     def describe(self) -> dict[str, Any]:
         """Return the settings as a plain dict."""
@@ -238,6 +240,8 @@ class Stage:
             kept = None if truth is None else kept_of(truth, system.leaders(truth.shape[1]))
             right = is_right(decided, problem.positives)
             judged.append(Judged(rows, decided, right, hits, kept, result, merged))
+        if plan.judged is not None:
+            plan.judged(len(closures) * rows.size)
         return judged
 
     def _truth(self, rows: np.ndarray) -> np.ndarray | None:

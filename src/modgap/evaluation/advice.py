@@ -175,6 +175,7 @@ def survey(
     draws: int = 100,
     seed: int = 0,
     progress: Callable[[int], None] | None = None,
+    judged: Callable[[int], None] | None = None,
 ) -> Survey:
     """Return every candidate of `advise` measured under noises, and other closers beside them.
 
@@ -188,6 +189,8 @@ def survey(
         As `advise` takes them.
     progress : callable, optional
         Called with 1 after each draw of each block.
+    judged : callable, optional
+        Called with the number of answers that were judged since the last call, `answers_of` in all.
 
     Raises
     ------
@@ -198,7 +201,7 @@ def survey(
     free = _is_free(drawn, answers)
     names = _candidates(drawn, free)
     plan = Plan(
-        closers=tuple(dict.fromkeys([*names, *closers])),
+        closers=_every(names, closers),
         alphas=(1.0,),
         noises=read_noises(noises),
         n_components=None,
@@ -207,6 +210,7 @@ def survey(
         draws=check_count(draws, "draws"),
         seed=check_count(seed, "seed", low=0),
         progress=progress,
+        judged=judged,
     )
     evaluator = Evaluator(drawn)
     with warnings.catch_warnings():
@@ -215,6 +219,17 @@ def survey(
     kept = {result.noise for result in study.rows[0].results}
     plan = replace(plan, noises=tuple(noise for noise in plan.noises if noise.label in kept))
     return Survey(task, evaluator, plan.noises, plan, free, study, tuple(names))
+
+
+def answers_of(drawn: Task, closers: Iterable[str] = ()) -> int:
+    """Return how many answers a `survey` of what was drawn judges: queries times closers."""
+    count = len(_every(_candidates(drawn, _is_free(drawn, "same")), closers))
+    return count * sum(int(problem.queries.shape[0]) for problem in drawn.problems)
+
+
+def _every(names: Iterable[str], closers: Iterable[str]) -> tuple[str, ...]:
+    """Return candidates and other closers, each once."""
+    return tuple(dict.fromkeys([*names, *closers]))
 
 
 def advise_on(found: Survey, asked: tuple[Noise, ...] | None = None) -> Advice:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import re
 from collections.abc import Sequence
@@ -18,6 +19,8 @@ __all__ = ["Metadata", "read_metadata"]
 #: Folders of embeddings, and the columns of `metadata/` that name their rows, the first one there.
 _NAMED_BY = {"img_emb": ("image_path", "key", "url", "caption"), "text_emb": ("caption",)}
 _PICTURES = "thumbnail"
+#: Where `modgap embed` writes what it did.
+_RECORD = "embed.json"
 #: Characters of a name.
 _LONGEST = 160
 
@@ -31,10 +34,13 @@ class Metadata:
     names : sequence of str, or None
     pictures : sequence of (bytes or None), or None
         JPEGs.
+    model : str or None
+        What made the embeddings.
     """
 
     names: Sequence[str] | None = None
     pictures: Sequence[bytes | None] | None = None
+    model: str | None = None
 
 
 def read_metadata(spec: str | os.PathLike[str], rows: int) -> Metadata:
@@ -57,8 +63,11 @@ def read_metadata(spec: str | os.PathLike[str], rows: int) -> Metadata:
     """
     path = Path(parse_spec(spec)[0])
     folder = path if path.name in _NAMED_BY else path.parent
-    if folder.name not in _NAMED_BY or importlib.util.find_spec("pyarrow") is None:
+    if folder.name not in _NAMED_BY:
         return Metadata()
+    model = _model(folder.parent / _RECORD)
+    if importlib.util.find_spec("pyarrow") is None:
+        return Metadata(model=model)
     files = sorted((folder.parent / "metadata").glob("*.parquet"), key=_number)
     if folder != path:  # one shard: its own metadata
         files = [file for file in files if _number(file) == _number(path)]
@@ -76,7 +85,16 @@ def read_metadata(spec: str | os.PathLike[str], rows: int) -> Metadata:
             break
     pictures = columns.get(_PICTURES, []) if folder.name == "img_emb" else []
     fitting = [data if isinstance(data, bytes) else None for data in pictures]
-    return Metadata(names, fitting if len(fitting) == rows and any(fitting) else None)
+    return Metadata(names, fitting if len(fitting) == rows and any(fitting) else None, model)
+
+
+def _model(record: Path) -> str | None:
+    """Return what `embed.json` says that the embeddings were made with."""
+    try:
+        found = json.loads(record.read_text(encoding="utf-8"))["settings"]["model"]["model"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return shown(found) if isinstance(found, str) else None
 
 
 def _columns(file: Path) -> dict[str, list[object]]:

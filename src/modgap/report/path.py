@@ -16,6 +16,7 @@ from modgap.evaluation._ground import Ground
 from modgap.evaluation._stage import Plan, Stage, fold_rows
 from modgap.evaluation.advice import Survey
 from modgap.evaluation.records import Row
+from modgap.evaluation.tasks import Task
 from modgap.robustness.noise import Code, Noise
 
 __all__ = ["Way", "way_of"]
@@ -42,6 +43,11 @@ class Way:
     noise: Noise | None
     code: Noise | None
     plan: Plan
+
+    def answers(self, drawn: Task) -> int:
+        """Return how many answers the stops between both ends judge: queries times stops."""
+        stops = sum(alpha not in (0.0, 1.0) for alpha in self.alphas)
+        return stops * sum(int(problem.queries.shape[0]) for problem in drawn.problems)
 
     def closures(self, stats: Statistics, closed: Closure, **options: Any) -> list[Closure | None]:
         """Return the closure of every stop; None of the first, where nothing is closed."""

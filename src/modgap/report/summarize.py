@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from keyword import iskeyword
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from modgap._core.checks import check_count
 from modgap._core.json import plain, stamp
 from modgap.errors import ClosureWarning, ModgapError
 from modgap.evaluation._ground import Ground
-from modgap.evaluation.advice import Advice, Survey, advise_on, sample, survey
+from modgap.evaluation.advice import Advice, Survey, advise_on, answers_of, sample, survey
 from modgap.evaluation.records import NoiseResult, Row, Study
 from modgap.evaluation.study import FOLDS
 from modgap.evaluation.tasks import Task
@@ -55,6 +55,13 @@ _TITLES = {
 Progress = Callable[[int], None]
 
 
+class Stage(Protocol):
+    """Told of each stage that begins, and of how much work it is."""
+
+    def __call__(self, text: str, *, total: int | None = None) -> None:
+        """Begin a stage."""
+
+
 def summarize(
     task: Task,
     *,
@@ -69,7 +76,9 @@ def summarize(
     draws: int | None = None,
     seed: int = 0,
     max_points: int = POINTS,
+    model: str | None = None,
     progress: Progress | None = None,
+    stage: Stage | None = None,
 ) -> dict[str, Any]:
     """Return everything that a report says about a task, as a dictionary that JSON can hold.
 
@@ -105,8 +114,12 @@ def summarize(
         For sampled noise, samples of rows, folds, and the points of the pictures.
     max_points : int
         Most points of each cloud in a picture.
+    model : str, optional
+        What made the embeddings.
     progress : callable, optional
-        Called with 1 after each draw of sampled noise and after each part of the report.
+        Called with the number of answers (queries times closers) that were judged since the last call.
+    stage : callable, optional
+        Called with the name of each stage that begins, and the answers that it judges as `total`.
 
     Raises
     ------
@@ -131,25 +144,28 @@ def summarize(
         noises = NOISES
         if task.problems[0].gallery.ndim == 2 and task.problems[0].gallery.shape[0] >= _INDEX:
             noises = NOISES + INDEX_CODES
-    step = progress or (lambda done: None)
-    usual, folds = _effort_for(task)
+    step, begin = progress or (lambda done: None), stage or (lambda text, total=None: None)
+    drawn = sample(task, seed)
+    usual, folds = _effort_for(drawn)
     draws = usual if draws is None else draws
+    begin("measuring closers", total=answers_of(drawn, methods))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ClosureWarning)  # they stand in the rows
-        found, skipped = _survey(task, methods, noises, draws, folds, seed, progress)
-        step(1)
+        found, skipped = _survey(task, methods, noises, draws, folds, seed, step)
         advice = advise_on(found)
         closer = _closer(advice, found.study)
         way = way_of(found, closer, alphas)
+        begin("other templates")
         templates = reworded(found, closer.label)
-        step(1)
-        problems = []
-        for ground in found.evaluator.grounds:
-            problems.append(_problem(ground, found.study, way, called, max_points, seed))
-            step(1)
+        begin(f"on the way to {closer.label}", total=way.answers(found.drawn))
+        problems = [
+            _problem(ground, found.study, way, called, max_points, seed)
+            for ground in found.evaluator.grounds
+        ]
     document = {
         **stamp(),
         "title": str(title) if title else _TITLES.get(task.kind, task.kind),
+        "model": model,
         "task": _described(task, found),
         "remarks": [str(remark) for remark in found.study.remarks],
         "advice": advice.to_dict(),
@@ -182,9 +198,9 @@ def table(found: Mapping[str, Any]) -> list[dict[str, Any]]:
     return rows
 
 
-def _effort_for(task: Task) -> tuple[int, int]:
+def _effort_for(drawn: Task) -> tuple[int, int]:
     """Return the usual numbers of draws and folds, fewer where each draw looks at many pairs."""
-    counts = sample(task, seed=0).describe()
+    counts = drawn.describe()
     low, high = _DRAWS
     affordable = _LOOKS // (counts["queries"] * counts["gallery"])
     return int(np.clip(affordable, low, high)), _FOLDS[affordable >= high]
@@ -197,13 +213,13 @@ def _survey(
     draws: int,
     folds: int,
     seed: int,
-    progress: Progress | None,
+    judged: Progress,
 ) -> tuple[Survey, list[dict[str, str]]]:
     """Measure all closers at once; where one cannot be fitted, the others without it."""
 
     def measured(closers: Sequence[str]) -> Survey:
         return survey(
-            task, noises, closers=closers, folds=folds, draws=draws, seed=seed, progress=progress
+            task, noises, closers=closers, folds=folds, draws=draws, seed=seed, judged=judged
         )
 
     try:

@@ -420,11 +420,20 @@ def test_without_noises_agreement_remains() -> None:
     assert {row["agreement"] for row in problem["closers"] if row["exact"]} == {1.0}
 
 
-def test_progress_is_called_with_ones() -> None:
-    calls: list[int] = []
-    summarize(tasks()["euclidean"], title="t", progress=calls.append, **SMALL)
-    assert calls
-    assert set(calls) == {1}
+@pytest.mark.parametrize("kind", ["euclidean", "pairs", "no labels"])
+def test_every_stage_comes_to_what_it_said(kind: str) -> None:
+    stages: list[list[Any]] = []
+    summarize(
+        tasks()[kind],
+        progress=lambda done: stages[-1].append(done),
+        stage=lambda text, total=None: stages.append([text, total]),
+        **SMALL,
+    )
+    assert [text.split(" to ")[0] for text, *_ in stages] == [
+        "measuring closers", "other templates", "on the way",
+    ]  # fmt: skip
+    for _text, total, *done in stages:
+        assert sum(done) == (total or 0)
 
 
 def test_settings_reproduce_the_noises() -> None:

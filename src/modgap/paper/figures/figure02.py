@@ -176,7 +176,9 @@ def _chart(rows: Rows) -> Any:
         )
         level = alt.Chart(theme.table([{"y": 0.0}])).mark_rule(color=theme.MUTED).encode(y="y:Q")
         panels.append(
-            alt.layer(rule, level, *bands, line).properties(width=330, height=220, title=name)
+            alt.layer(rule, level, *bands, line).properties(
+                width=330, height=220, title=alt.TitleParams(name, limit=380)
+            )
         )
     if not panels:
         return alt.Chart(theme.table([])).mark_point()

@@ -203,7 +203,7 @@ def _real_panel(rows: Rows, found: dict[str, Any]) -> Any:
     level = [{"stability": found["inner_product"].value}]
     rule = alt.Chart(theme.table(level)).mark_rule(strokeDash=[5, 4], color=theme.INK)
     rule = rule.encode(y=alt.Y("stability:Q", **axis))
-    title = alt.TitleParams(found["dataset"], subtitle=" or ".join(found["classes"]))
+    title = alt.TitleParams(found["dataset"], subtitle=" or ".join(found["classes"]), limit=280)
     return alt.layer(rule, *marked_lines(base, "stability", **axis)).properties(
         width=240, height=170, title=title
     )

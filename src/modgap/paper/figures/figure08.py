@@ -197,7 +197,7 @@ def _chart(tables: dict[str, Rows], sigmas: Sequence[float]) -> Any:
             )  # fmt: skip
             rules = alt.Chart(theme.table(levels)).mark_rule(strokeWidth=1.7)
             title = alt.TitleParams(
-                name, subtitle=f"noise {sigma:g}, one standard error over queries"
+                name, subtitle=f"noise {sigma:g}, one standard error over queries", limit=280
             )
             layers = (
                 rules.encode(y=alt.Y("value:Q", **axis), color=color, strokeDash=dash),

@@ -21,6 +21,8 @@ CLAIM = "closing the gap makes answers more robust to quantization of the embedd
 BINS = (32, 64, 128, 256)
 METHODS = ("none", "recenter", "orthogonal", "affine")
 _PRODUCTS = ("none", "affine")
+#: Few answers that are lost must not look like many.
+_LEAST_TOP = 0.1
 
 
 def figure(sources: Sources, *, bins: Sequence[int] = BINS) -> Figure:
@@ -108,7 +110,7 @@ def _chart(rows: Rows, bins: Sequence[int]) -> Any:
     panels = []
     for setting in dict.fromkeys(row["setting"] for row in rows):
         own = [{**row, "levels": str(row["levels"])} for row in rows if row["setting"] == setting]
-        axis = {"title": "answers lost", "scale": fixed(0, highest * 1.03)}
+        axis = {"title": "answers lost", "scale": fixed(0, max(highest * 1.03, _LEAST_TOP))}
         base = alt.Chart(theme.table(own)).encode(
             x=alt.X("levels:O", title="levels", sort=[str(n) for n in bins], axis=alt.Axis(labelAngle=0)),
             **theme.keyed("method", methods, columns=3),

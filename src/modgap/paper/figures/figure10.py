@@ -32,6 +32,8 @@ CLAIM = (
 METHODS = ("none", "orthogonal", "affine")
 SIGMAS = (0.022, 0.040, 0.080)
 _CHOICES = 4
+#: Few answers that change must not look like many.
+_LEAST_TOP = 0.1
 _PRODUCTS = "none, inner product"
 _AOKVQA = (
     "A-OKVQA is not at hand. modgap embed --images aokvqa:aokvqa_v1p0_val.json writes the images, the "
@@ -183,7 +185,7 @@ def _chart(tables: dict[str, Rows]) -> Any:
     highest = max((row["high"] for row in tables["templates"]), default=1.0)
     for name in dict.fromkeys(row["dataset"] for row in tables["templates"]):
         own = [row for row in tables["templates"] if row["dataset"] == name]
-        panels.append((len(own), _template_panel(own, fixed(0, highest * 1.03))))
+        panels.append((len(own), _template_panel(own, fixed(0, max(highest * 1.03, _LEAST_TOP)))))
     for name in dict.fromkeys(row["dataset"] for row in tables["choices"]):
         own = [row for row in tables["choices"] if row["dataset"] == name]
         panels.append((len(own), _choice_panel(own)))
@@ -201,7 +203,7 @@ def _template_panel(rows: Rows, scale: Any) -> Any:
     """Return the answers that change under each other template, on a scale from none."""
     alt = theme.altair()
     title = alt.TitleParams(
-        rows[0]["dataset"], subtitle=f"closures of “{rows[0]['reference']}” applied to:"
+        rows[0]["dataset"], subtitle=f"closures of “{rows[0]['reference']}” applied to:", limit=380
     )
     order = list(dict.fromkeys(row["template"] for row in rows))
     base = alt.Chart(theme.table(rows), title=title).encode(

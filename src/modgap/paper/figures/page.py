@@ -68,15 +68,17 @@ _STYLE = """
 @media (prefers-color-scheme: dark) { :root { --ink: #e6eaee; --quiet: #a5b1bc; --line: #3b4650;
   --back: #14191e; --good: #4cc79c; --bad: #ff9b6a; } }
 body { margin: 0 auto; max-width: 1080px; padding: 24px 20px 60px; color: var(--ink);
-  overflow-wrap: anywhere; background: var(--back);
+  background: var(--back);
   font: 16px/1.55 system-ui, "Segoe UI", "Helvetica Neue", Arial, sans-serif; }
 h1 { line-height: 1.2; } h2 { margin: 40px 0 6px; } a { color: inherit; }
-p { max-width: 78ch; } .quiet { color: var(--quiet); font-size: .9rem; }
+p, li, h2, td { overflow-wrap: anywhere; } p { max-width: 78ch; }
+.quiet { color: var(--quiet); font-size: .9rem; }
 table { border-collapse: collapse; width: 100%; font-size: .92rem; }
 th, td { text-align: left; vertical-align: top; padding: 7px 10px 7px 0;
   border-bottom: 1px solid var(--line); }
-th { font-weight: 600; } th:nth-child(2) { width: 27%; }
-td.verdict { white-space: nowrap; font-weight: 650; }
+th { font-weight: 600; white-space: nowrap; } th:nth-child(2) { width: 27%; }
+td:first-child { overflow-wrap: normal; }
+td.verdict { white-space: nowrap; overflow-wrap: normal; font-weight: 650; }
 .supported { color: var(--good); } .contradicted { color: var(--bad); } .untested { color: var(--quiet); }
 figure { margin: 14px 0; overflow-x: auto; }
 figure img { display: block; max-width: 100%; height: auto; margin: 0 auto; }
@@ -142,7 +144,7 @@ def _section(figure: Figure) -> str:
     return (
         f'<section id="figure{figure.number:02d}"><h2>Figure {figure.number}: {e(figure.title)}</h2>'
         f"<p>The paper: {e(figure.claim)}.</p>"
-        f'<figure tabindex="0"><picture><source media="(prefers-color-scheme: dark) and (not print)" '
+        f'<figure tabindex="0"><picture><source media="screen and (prefers-color-scheme: dark)" '
         f'srcset="{file_name(figure, "svg", "dark")}">'
         f'<img src="{file_name(figure, "svg")}" alt="{e(alt)}"></picture></figure>'
         f'<p class="quiet">Made from {e("; ".join(figure.sources))}. {links}.</p>'

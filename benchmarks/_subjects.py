@@ -12,6 +12,7 @@ SPEED = (
     "scaling",
     "startup",
     "evaluating",
+    "reporting",
     "encoding",
 )
 #: Quality, as the pages have it that speak of it.

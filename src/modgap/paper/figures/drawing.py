@@ -15,6 +15,7 @@ __all__ = [
     "darkened",
     "fixed",
     "grid",
+    "level_lines",
     "linked_clouds",
     "marked_lines",
     "point_rows",
@@ -76,6 +77,22 @@ def marked_lines(base: Any, value: str, *, size: int = 50, **axis: Any) -> list[
         base.mark_line(strokeWidth=2).encode(y=shown),
         base.mark_point(filled=True, size=size, opacity=1).encode(y=shown),
     ]
+
+
+def level_lines(
+    rows: Rows, value: str, *, band: Any = None, line: Any = None, **axis: Any
+) -> list[Any]:
+    """Return levels over the whole width with their errors, from fields "low", "high".
+
+    `band` and `line` are more encodings of either; `axis` goes to alt.Y.
+    """
+    alt = theme.altair()
+    chart = alt.Chart(theme.table(rows))
+    errors = chart.mark_rect(opacity=0.15).encode(
+        y=alt.Y("low:Q", **axis), y2="high:Q", **(band or {})
+    )
+    rules = chart.mark_rule(strokeWidth=1.7).encode(y=alt.Y(f"{value}:Q", **axis), **(line or {}))
+    return [errors, rules]
 
 
 def point_rows(x: np.ndarray, y: np.ndarray, **more: Any) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from modgap.charts import theme
-from modgap.paper.figures.drawing import fixed, grid, marked_lines
+from modgap.paper.figures.drawing import fixed, grid, level_lines, marked_lines
 from modgap.paper.figures.record import Case, Estimate, Figure, Finding, Rows, findings, listed
 from modgap.paper.figures.sources import Labelled, Sources
 from modgap.paper.theory import stability_by_distance
@@ -200,10 +200,16 @@ def _real_panel(rows: Rows, found: dict[str, Any]) -> Any:
         x=alt.X("alpha:Q", title="alpha, queries moved towards the labels", scale=fixed(0, 1)),
         color=alt.value(theme.QUERIES),
     )
-    level = [{"stability": found["inner_product"].value}]
-    rule = alt.Chart(theme.table(level)).mark_rule(strokeDash=[5, 4], color=theme.INK)
-    rule = rule.encode(y=alt.Y("stability:Q", **axis))
+    seen = found["inner_product"]
+    level = {
+        "stability": seen.value,
+        "low": seen.value - seen.stderr,
+        "high": seen.value + seen.stderr,
+    }
+    ink = {"color": alt.value(theme.INK)}
+    dashed = {**ink, "strokeDash": alt.value([5, 4])}
+    levels = level_lines([level], "stability", band=ink, line=dashed, **axis)
     title = alt.TitleParams(found["dataset"], subtitle=" or ".join(found["classes"]), limit=280)
-    return alt.layer(rule, *marked_lines(base, "stability", **axis)).properties(
+    return alt.layer(*levels, *marked_lines(base, "stability", **axis)).properties(
         width=240, height=170, title=title
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 from modgap.charts import theme
 from modgap.evaluation.records import Row, Study
 from modgap.evaluation.study import evaluate
-from modgap.paper.figures.drawing import fixed, grid, marked_lines
+from modgap.paper.figures.drawing import fixed, grid, level_lines, marked_lines
 from modgap.paper.figures.record import (
     UNTESTED,
     Case,
@@ -85,7 +86,7 @@ def _dataset(data: Labelled, sigmas: Sequence[float], alphas: Sequence[float]) -
                 "dataset": data.name,
                 "sigma": noise.sigma,
                 "line": line,
-                "value": row.under(noise).stability,
+                **_error_bar(Estimate.of(row.under(noise).outcome.stability)),
             }
             for noise in noises
             for line, row in levels.items()
@@ -116,14 +117,20 @@ def _at_noise(noise: Gaussian, curve: Sequence[Row], products: Study) -> dict[st
 
 def _drawn(row: Row, noise: Gaussian) -> Rows:
     """Return one alpha's points: stability, and the clean accuracy."""
-    seen = Estimate.of(row.under(noise).outcome.stability)
+    stability = row.under(noise).outcome.stability
     common = {"sigma": noise.sigma, "alpha": row.alpha}
     clean = float(row.clean_accuracy or 0.0)
+    error = math.sqrt(clean * (1.0 - clean) / max(len(stability) - 1, 1))
     return [
-        {**common, "line": _LINE, "value": seen.value, "low": seen.value - seen.stderr,
-         "high": seen.value + seen.stderr},
-        {**common, "line": _CLEAN, "value": clean, "low": clean, "high": clean},
-    ]  # fmt: skip
+        {**common, "line": _LINE, **_error_bar(Estimate.of(stability))},
+        {**common, "line": _CLEAN, **_error_bar(Estimate(clean, error))},
+    ]
+
+
+def _error_bar(seen: Estimate) -> dict[str, float]:
+    """Return a share with its bar of one standard error, within what a share can be."""
+    low, high = max(seen.value - seen.stderr, 0.0), min(seen.value + seen.stderr, 1.0)
+    return {"value": seen.value, "low": low, "high": high}
 
 
 def _told(found: list[dict[str, Any]], sigmas: Sequence[float]) -> tuple[Finding, ...]:
@@ -178,7 +185,7 @@ def _products(data: dict[str, Any]) -> Case:
 def _chart(tables: dict[str, Rows], sigmas: Sequence[float]) -> Any:
     alt = theme.altair()
     domain = [_LINE, *_LEVELS.values(), _CLEAN]
-    legend = alt.Legend(symbolType="stroke", symbolSize=400)
+    legend = alt.Legend(symbolType="stroke", symbolSize=400, symbolOpacity=1)
     color = alt.Color("line:N", title=None, legend=legend, scale=alt.Scale(
         domain=domain, range=[*theme.CYCLE[: len(domain) - 1], theme.MUTED]))  # fmt: skip
     dash = alt.StrokeDash("line:N", title=None, legend=legend, scale=alt.Scale(
@@ -195,12 +202,17 @@ def _chart(tables: dict[str, Rows], sigmas: Sequence[float]) -> Any:
                 x=alt.X("alpha:Q", title="alpha (1: closed)", axis=alt.Axis(values=[0, 0.5, 1, 1.5, 2])),
                 color=color, strokeDash=dash,
             )  # fmt: skip
-            rules = alt.Chart(theme.table(levels)).mark_rule(strokeWidth=1.7)
             title = alt.TitleParams(
                 name, subtitle=f"noise {sigma:g}, one standard error over queries", limit=280
             )
             layers = (
-                rules.encode(y=alt.Y("value:Q", **axis), color=color, strokeDash=dash),
+                *level_lines(
+                    levels,
+                    "value",
+                    band={"color": color},
+                    line={"color": color, "strokeDash": dash},
+                    **axis,
+                ),
                 *marked_lines(base, "value", size=30, **axis),
             )
             panels.append(alt.layer(*layers).properties(width=240, height=160, title=title))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
@@ -26,6 +27,8 @@ _KINDS = {
     "multiple-choice": "multiple choice",
     "mixed-retrieval": "retrieval from a gallery of both modalities",
 }
+#: Tasks whose answers are lists: what codes find of ten says more there than the first of them.
+_LISTS = ("search", "paired-retrieval", "mixed-retrieval")
 _METRICS = {"euclidean": "Euclidean distance", "ip": "inner product", "cosine": "cosine"}
 
 
@@ -80,7 +83,10 @@ def _rendered(name: str, values: Mapping[str, Any]) -> str:
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
-    environment.filters.update(figure=figure_text, said=said, share=share)
+    markup = jinja2.utils.markupsafe.Markup
+    environment.filters.update(
+        figure=figure_text, said=said, share=share, coded=lambda text: _coded(text, markup)
+    )
     folder = files("modgap.report") / "templates"
     template = environment.from_string((folder / name).read_text(encoding="utf-8"))
     page: str = template.render(style=jinja2.utils.markupsafe.Markup(page_style()), **values)
@@ -100,9 +106,15 @@ def script_data(value: Any) -> str:
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
+def _coded(text: str, markup: Any) -> Any:
+    """Return a sentence whose words in backticks are code; everything in it is escaped."""
+    return markup(re.sub(r"`([^`<>]*)`", r"<code>\1</code>", str(markup.escape(text))))
+
+
 def report_page(summary: Mapping[str, Any]) -> str:
     """Return a report as the text of one HTML page; see `write_report`."""
     templates, closer = summary["templates"], summary["closer"]
+    listed = summary["task"]["kind"] in _LISTS
     values = dict(
         **{"inputs": [], "words": None, **summary},
         kind=_KINDS.get(summary["task"]["kind"], summary["task"]["kind"]),
@@ -112,7 +124,7 @@ def report_page(summary: Mapping[str, Any]) -> str:
             text.removeprefix("note: ") for text in summary["remarks"] if text.startswith("note: ")
         ],
         warnings=[text for text in summary["remarks"] if not text.startswith("note: ")],
-        views=[_view(problem, closer) for problem in summary["problems"]],
+        views=[_view(problem, closer, listed=listed) for problem in summary["problems"]],
         template_chart=templates and charts.template_chart(templates, closer["label"]),
         script=page_script("way.js"),
     )
@@ -131,12 +143,12 @@ def _closed(closer: Mapping[str, Any]) -> str:
     return label + ("" if closer["recommended"] else ", not recommended")
 
 
-def _view(problem: Mapping[str, Any], closer: Mapping[str, Any]) -> dict[str, Any]:
+def _view(problem: Mapping[str, Any], closer: Mapping[str, Any], *, listed: bool) -> dict[str, Any]:
     """Return a problem's charts."""
     closed = _closed(closer)
-    recall = any(noise["recall_after"] is not None for noise in problem["noises"])
+    recall = listed and any(noise["recall_after"] is not None for noise in problem["noises"])
     return {
-        "way": _way(problem, closed),
+        "way": _way(problem, closed, listed=listed),
         "recall": recall,
         "noises": charts.noise_chart(problem["noises"], f"closed ({closed})", recall=recall),
         "moves": charts.moves_chart(problem["moves"]),
@@ -144,7 +156,7 @@ def _view(problem: Mapping[str, Any], closer: Mapping[str, Any]) -> dict[str, An
     }
 
 
-def _way(problem: Mapping[str, Any], closed: str) -> dict[str, Any]:
+def _way(problem: Mapping[str, Any], closed: str, *, listed: bool) -> dict[str, Any]:
     """Return the picture with the slider: the clouds at each stop, and the figures beside them."""
     sides, way = problem["sides"], problem["way"]
     picture = way_picture(
@@ -154,7 +166,7 @@ def _way(problem: Mapping[str, Any], closed: str) -> dict[str, Any]:
     )
     figures = [
         (label, [figure_text(value) for value in values])
-        for label, values in _readings(problem)
+        for label, values in _readings(problem, listed=listed)
         if any(value is not None for value in values)
     ]
     stops = [_stop(alpha, closed) for alpha in way["alphas"]]
@@ -176,7 +188,7 @@ def _way(problem: Mapping[str, Any], closed: str) -> dict[str, Any]:
     }
 
 
-def _readings(problem: Mapping[str, Any]) -> list[tuple[str, list[Any]]]:
+def _readings(problem: Mapping[str, Any], *, listed: bool) -> list[tuple[str, list[Any]]]:
     """Return the figures beside the picture: what each is, and its value at every stop."""
     way = problem["way"]
     found = [("of the answers stay, without noise", way["agreement"])]
@@ -184,7 +196,7 @@ def _readings(problem: Mapping[str, Any]) -> list[tuple[str, list[Any]]]:
         found.append((f"of them survive {said(way['noise'])}", way["retention"]))
     if way["code"] is not None:
         code = said(way["code"])
-        if any(value is not None for value in way["code_recall"]):
+        if listed and any(value is not None for value in way["code_recall"]):
             found.append((f"of the ten nearest are found under {code}", way["code_recall"]))
         else:
             found.append((f"of them survive {code}", way["code_retention"]))

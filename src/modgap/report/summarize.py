@@ -288,7 +288,7 @@ def _problem(
 def _variable(word: str) -> str:
     """Return a name of rows as code has it."""
     name = "".join(c if c.isalnum() and c.isascii() else "_" for c in word.lower()).strip("_")
-    plural = {"image": "images", "text": "texts"}.get(name, name)
+    plural = name if name.endswith("s") or name == "gallery" else f"{name}s"
     return plural if plural.isidentifier() and not iskeyword(plural) else "rows"
 
 

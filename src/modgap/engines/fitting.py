@@ -100,7 +100,7 @@ class ReadShards:
                     running[name].add(own)
                 tell(len(part))
                 done += len(part)
-                eps = max(eps, dtype_eps(rows))
+        eps = max(eps, dtype_eps(rows))
         return {name: cloud.moments(eps) for name, cloud in running.items()}
 
     def _divided(

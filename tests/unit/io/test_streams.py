@@ -45,6 +45,28 @@ def test_parts_are_the_blocks_in_pieces_and_count_rows_from_the_start(
         list(streams.checked_parts(shards, 1000, "in", "queries", zero_rows=True))
 
 
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_what_has_no_direction_is_found_at_second_sight(tmp_path, dtype):
+    """The first look is at the first coordinate: zeros there are fine where others follow."""
+    rows = np.ones((9, 3), dtype)
+    rows[2, 0] = 0
+    rows[4] = 0
+    np.save(tmp_path / "a.npy", rows)
+    shards = open_source(tmp_path / "a.npy").shards
+    (part,) = streams.checked_parts(shards, 0, "in", "queries", zero_rows=True)
+    np.testing.assert_array_equal(part, rows)
+    with pytest.raises(DataError, match=r"`queries` \(in\) row 4 is all zeros"):
+        list(streams.checked_parts(shards, 0, "in", "queries", zero_rows=False))
+    rows[4, 1] = 1
+    np.save(tmp_path / "a.npy", rows)
+    (part,) = streams.checked_parts(shards, 0, "in", "queries", zero_rows=False)
+    np.testing.assert_array_equal(part, rows)
+    rows[4, 1] = np.inf
+    np.save(tmp_path / "a.npy", rows)
+    with pytest.raises(DataError, match=r"`queries` \(in\) row 4 holds NaN or infinity"):
+        list(streams.checked_parts(shards, 0, "in", "queries", zero_rows=True))
+
+
 def test_what_breaks_while_reading_ahead_is_told_where_it_is_waited_for(tmp_path):
     np.save(tmp_path / "img_emb_0.npy", np.ones((10, 3), np.float32))
     np.save(tmp_path / "img_emb_1.npy", np.ones((10, 3), np.float32))

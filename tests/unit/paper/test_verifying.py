@@ -18,7 +18,7 @@ from modgap.cli import main
 from modgap.closers import AffineMap, Closure
 from modgap.errors import ArgumentError, ClosureError, DataError, ShapeError
 from modgap.paper import Check, Verification, verify
-from modgap.paper.verifying import balancing, deciding, keeping, training
+from modgap.paper.verifying import balancing, certifying, deciding, keeping, training
 from modgap.paper.verifying.ground import Ground, ground_of
 
 
@@ -73,13 +73,16 @@ class TestWhatIsTruePasses:
         assert found.passed, found.failed
         idle = {name for name, verdict in outcomes(found).items() if verdict == "does not apply"}
         assert idle <= {*NEVER, "Theorem 3.2, as the data lies"}
-        assert len(found.checks) == 43
+        assert len(found.checks) == 47
 
     def test_on_class_texts(self, real_data: Any) -> None:
         folder = "caltech101_clip_vitb32"
         texts = real_data(folder, "texts.npy")[3]
         found = verify(
-            real_data(folder, "images.npy"), texts, real_data(folder, "labels.npy"), draws=60
+            real_data(folder, "images.npy")[:300],
+            texts,
+            real_data(folder, "labels.npy")[:300],
+            draws=60,
         )
         assert found.passed, found.failed
         assert found["Closure affine"].verdict == "passes"
@@ -87,8 +90,8 @@ class TestWhatIsTruePasses:
     def test_on_pairs_by_distance(self, real_data: Any) -> None:
         folder = "coco_clip_vitb16"
         found = verify(
-            real_data(folder, "images.npy")[:150],
-            real_data(folder, "texts.npy")[:150],
+            real_data(folder, "images.npy")[:100],
+            real_data(folder, "texts.npy")[:100],
             paired=True,
             metric="euclidean",
             draws=60,
@@ -152,10 +155,20 @@ class TestWhatIsFalseFails:
                 "Theorem 3.5, any direction",
             ),
             (deciding, None, "win_probability", (), "Stability, Euclidean"),
+            (certifying, None, "certified_radius", (), "Certificates, Euclidean"),
+            (certifying, None, "certified_radius", (), "Certificates, inner product"),
+            (certifying, None, "lift_queries", (), "Lifting"),
             (balancing, None, "water_filling", (), "Rate-distortion"),
             (balancing, None, "spectrum_of", (), "The least noise"),
             (balancing, None, "spectrum_of", (), "Fewer coordinates"),
             (balancing, None, "gap_in_bits", ("one_range",), "The gap in bits"),
+            (
+                balancing,
+                None,
+                "gap_in_bits",
+                ("range_per_dimension",),
+                "The gap in bits, a range each",
+            ),
         ],
         ids=lambda value: value if isinstance(value, str) and value[0].isupper() else "",
     )
@@ -175,7 +188,8 @@ class TestWhatIsFalseFails:
 
             def patched(*args: Any, **kwargs: Any) -> Any:
                 bits = true(*args, **kwargs)
-                return replace(bits, one_range=replace(bits.one_range, cost=1.1 * bits.cost))
+                code = getattr(bits, fields[0])
+                return replace(bits, **{fields[0]: replace(code, cost=1.1 * code.cost)})
         else:
             patched = wrong(1.1, true, *fields)
         monkeypatch.setattr(home, name, patched)
@@ -303,7 +317,7 @@ class TestCommand:
         assert max(map(len, out.split("\n\n")[0].splitlines())) <= 80
         with Path("table.csv").open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
-        assert len(rows) == 43
+        assert len(rows) == 47
         assert rows[0]["verdict"] == "passes"
 
     def test_documents(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from modgap._core.arrays import Array, Float, Int
 from modgap.closers.closure import Closure
-from modgap.paper.verifying import balancing, deciding, keeping, training
+from modgap.paper.verifying import balancing, certifying, deciding, keeping, training
 from modgap.paper.verifying.ground import ground_of
 from modgap.paper.verifying.record import Check, Verification
 
@@ -87,6 +87,7 @@ def verify(
     for part in (
         training.checks(ground),
         deciding.checks(ground),
+        certifying.checks(ground),
         keeping.checks(ground, closures),
         balancing.checks(ground),
     ):

@@ -30,6 +30,7 @@ _NAMES = {
     "Equal second moments": "balanced to the second moments at hand, both clouds have the same ones",
     "Noise of scores": "relative noise moves scores by rho^2/d tr(A C A^T) tr(A^-T S A^-1) in mean square",
     "The gap in bits": "noise in proportion to what is stored costs b bits a coordinate until balanced",
+    "The gap in bits, a range each": "noise in proportion to each variance costs b bits until balanced",
     "Fewer coordinates": "the best k coordinates lose the other sigma_i^2 of the scores' mean square",
     "Rate-distortion": "no way to spend bits on directions has a smaller error than water-filling",
     "Any loss": "whatever loss each query has of its noise, the best map is balanced for some weights",
@@ -51,7 +52,7 @@ def checks(ground: Ground) -> Iterator[Check]:
     yield _least_noise(scores, ground)
     yield _equal_moments(scores)
     yield _noise(scores, ground)
-    yield _bits(scores, ground)
+    yield from _bits(scores, ground)
     yield _fewer(scores)
     yield _rate_distortion(scores)
     yield _any_loss(scores, ground)
@@ -190,12 +191,12 @@ def _noise(scores: _Scores, ground: Ground) -> Check:
 
 
 def _moved(
-    asked: np.ndarray, variance: float, ground: Ground, *, stream: int
+    asked: np.ndarray, variance: float | np.ndarray, ground: Ground, *, stream: int
 ) -> tuple[float, float]:
     """Return the mean square by which noise on a stored row moves scores, and its standard error."""
     rng, each = ground.rng(stream), []
     for _ in range(_draws(asked) // _AT_ONCE):
-        noise = math.sqrt(variance) * rng.normal(size=(_AT_ONCE, asked.shape[1]))
+        noise = np.sqrt(variance) * rng.normal(size=(_AT_ONCE, asked.shape[1]))
         each.append(np.mean((noise @ asked.T) ** 2, axis=1))
     moved = np.concatenate(each)
     return float(moved.mean()), float(moved.std(ddof=1)) / math.sqrt(len(moved))
@@ -206,31 +207,41 @@ def _draws(asked: np.ndarray) -> int:
     return _AT_ONCE * int(np.clip(_PRODUCTS // (asked.size * _AT_ONCE), 4, 32))
 
 
-def _bits(scores: _Scores, ground: Ground) -> Check:
-    name, scores = "The gap in bits", _well_known(scores)
+def _bits(scores: _Scores, ground: Ground) -> Iterator[Check]:
+    """Check what the gap costs codes with one range for all coordinates, and with a range for each."""
+    names, scores = ("The gap in bits", "The gap in bits, a range each"), _well_known(scores)
     maps = scores.unshrunk()
     if maps is None or len(ground.y) < 4:
-        return absent(name, _NAMES[name], BALANCED, _TOO_FEW)
+        for name in names:
+            yield absent(name, _NAMES[name], BALANCED, _TOO_FEW)
+        return
     k = scores.items.shape[1]
     basis = _with_mean(ground, k)
     stored, asked = ground.x @ basis, ground.y @ basis
-    said = gap_in_bits(asked, stored, metric="ip", sample=4).cost
-    powers = [float(np.mean(np.sum(rows**2, axis=1))) for rows in (stored, scores.items @ maps[0])]
-    powers = [power / basis.shape[1] for power in powers]
-    before = _moved(asked, powers[0], ground, stream=5)
-    after = _moved(scores.queries @ maps[1], powers[1], ground, stream=6)
-    error = np.hypot(before[1] / before[0], after[1] / after[0]) / (2 * np.log(2))
-    return checked(
-        name,
-        _NAMES[name],
-        BALANCED,
-        prediction=said,
-        observation=0.5 * np.log2(before[0] / after[0]),
-        tolerance=4.0 * float(error),
-        reason=f"four standard errors of {_draws(asked)} draws before and after",
-        observed_by="noise in proportion to the stored rows, drawn and added, before and after, along "
-        f"the gallery's mean and its first {k} directions",
+    said = gap_in_bits(asked, stored, metric="ip", sample=4)
+    width = basis.shape[1]
+    power, closed = (
+        float(np.mean(np.sum(rows**2, axis=1))) / width for rows in (stored, scores.items @ maps[0])
     )
+    after = _moved(scores.queries @ maps[1], closed, ground, stream=6)
+    one, each = (
+        _moved(asked, variances, ground, stream=stream)
+        for stream, variances in ((5, np.full(width, power)), (9, stored.var(axis=0)))
+    )
+    costs = (said.one_range.cost, said.range_per_dimension.cost)
+    for name, cost, before in zip(names, costs, (one, each), strict=True):
+        error = np.hypot(before[1] / before[0], after[1] / after[0]) / (2 * np.log(2))
+        yield checked(
+            name,
+            _NAMES[name],
+            BALANCED,
+            prediction=cost,
+            observation=0.5 * np.log2(before[0] / after[0]),
+            tolerance=4.0 * float(error),
+            reason=f"four standard errors of {_draws(asked)} draws before and after",
+            observed_by="noise in proportion to the stored rows, drawn and added, before and after, along "
+            f"the gallery's mean and its first {k} directions",
+        )
 
 
 def _with_mean(ground: Ground, k: int) -> np.ndarray:

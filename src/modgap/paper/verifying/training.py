@@ -198,13 +198,8 @@ def _tight(as_given: _Clouds) -> Iterator[Check]:
     yield _leading("Theorem 3.1", tight)
     name = "Theorem 3.1, as the data lies"
     if as_given.tightness > _LOOSE:
-        yield absent(
-            name,
-            _NAMES[name],
-            PAPER,
-            f"the clouds are not tight: gap times radius is {as_given.tightness:.3g} temperatures, not "
-            "well below one",
-        )
+        why = f"gap times radius is {as_given.tightness:.3g} temperatures, not well below one"
+        yield absent(name, _NAMES[name], PAPER, f"the clouds are not tight: {why}")
     else:
         yield _leading(name, as_given)
     yield _sums(tight)

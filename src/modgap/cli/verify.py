@@ -15,6 +15,7 @@ from modgap.cli._inputs import (
     TemplateOption,
     checked_draws,
 )
+from modgap.cli._task import ClassesOption
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,9 +39,11 @@ def verify(
         typer.Option(
             "--labels",
             metavar=INPUT,
-            help="The gallery row that belongs to each query: statements on training need pairs.",
+            help="The gallery row that belongs to each query, as numbers, or as names together with "
+            "--classes: statements on training need pairs.",
         ),
     ] = None,
+    classes: ClassesOption = None,
     paired: Annotated[
         bool,
         typer.Option("--paired", help="Row i of the queries and of the gallery belong together."),
@@ -105,7 +108,13 @@ def verify(
         raise ArgumentError("`--json` and `--csv` both print to stdout; give one of them")
     target = None if out is None else check_out(out, suffixes=(".csv", ".json"))
     own = [load(path) for path in closure or ()]
-    y, x, rows = _clouds(queries, gallery, labels, paired, template)
+    if queries is None and gallery is None:
+        _refuse(labels, classes, paired)
+        y, x, rows = _sample(template)
+    elif queries is None or gallery is None:
+        raise ArgumentError("give both QUERIES and GALLERY, or neither for the sample")
+    else:
+        y, x, rows = _clouds(queries, gallery, labels, classes, template)
     total = _STATEMENTS + len(own)
     with progress("checking", total=total, unit="statements", shown=not (json or csv)) as advance:
         found = verify_clouds(
@@ -134,30 +143,45 @@ def verify(
 
 
 def _clouds(
-    queries: str | None,
-    gallery: str | None,
-    labels: str | None,
-    paired: bool,
-    template: int | None,
+    queries: str, gallery: str, labels: str | None, classes: str | None, template: int | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Return queries, gallery and what belongs together: of files, or of the sample."""
-    from modgap.cli._task import one_gallery, read_gallery
+    """Return queries, gallery, and the row that belongs to each query, from files."""
+    from modgap.cli._task import check_classes, one_gallery, read_gallery
     from modgap.errors import ArgumentError
-    from modgap.io import read_array, read_labels
+    from modgap.io import read_array, read_labels, read_strings
+
+    if classes is not None and labels is None:
+        raise ArgumentError(
+            "`--classes` names what --labels are about; give these, or leave it out"
+        )
+    found = one_gallery(read_gallery(gallery, template), gallery, template)
+    if labels is None:
+        return read_array(queries), found, None
+    names = None if classes is None else read_strings(classes)
+    check_classes(names, found)
+    given = read_labels(labels, classes=names)
+    if given.classes is not None and names is None:
+        raise ArgumentError(
+            f"`--labels` {labels} holds class names; say which gallery row each is with --classes FILE"
+        )
+    return read_array(queries), found, given.labels
+
+
+def _refuse(labels: str | None, classes: str | None, paired: bool) -> None:
+    from modgap.errors import ArgumentError
+
+    if labels is not None or classes is not None or paired:
+        raise ArgumentError(
+            "`--labels`, `--classes` and `--paired` need QUERIES and GALLERY before them; the sample has "
+            "its own"
+        )
+
+
+def _sample(template: int | None) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    from modgap.errors import ArgumentError
     from modgap.samples import load_sample
 
-    if (queries is None) != (gallery is None):
-        raise ArgumentError("give both QUERIES and GALLERY, or neither for the sample")
-    if queries is not None and gallery is not None:
-        rows = None if labels is None else read_labels(labels).labels
-        found = one_gallery(read_gallery(gallery, template), gallery, template)
-        return read_array(queries), found, rows
-    if labels is not None or paired:
-        raise ArgumentError(
-            "`--labels` and `--paired` need QUERIES and GALLERY before them; the sample has its own"
-        )
-    sample = load_sample()
-    chosen = template or 0
+    sample, chosen = load_sample(), template or 0
     if not 0 <= chosen < len(sample.texts):
         raise ArgumentError(
             f"`--template` must lie between 0 and {len(sample.texts) - 1} for the sample; got {chosen}"

@@ -307,6 +307,8 @@ class TestCommand:
         monkeypatch.chdir(tmp_path)
         for name, array in zip(("y", "x", "labels"), clouds, strict=True):
             np.save(f"{name}.npy", array)
+        Path("names.txt").write_text("\n".join(f"n{i}" for i in clouds[2]), encoding="utf-8")
+        Path("classes.txt").write_text("\n".join(f"n{i}" for i in range(7)), encoding="utf-8")
         return ["verify", "y.npy", "x.npy", "--labels", "labels.npy"]
 
     def test_the_table(self, files: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -327,9 +329,11 @@ class TestCommand:
         document = json.loads(capsys.readouterr().out)
         assert document == found.to_dict()
         assert json.loads(Path("found.json").read_text(encoding="utf-8")) == document
-        assert main([*files, "--csv"]) == 0
+        named = [*files[:-1], "names.txt", "--classes", "classes.txt", "--csv"]
+        assert main(named) == 0
         rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
         assert [row["name"] for row in rows] == [check.name for check in found.checks]
+        assert float(rows[0]["prediction"]) == found.checks[0].prediction  # the same pairs
 
     def test_a_failure_is_exit_code_1(
         self, files: list[str], false_closure: Closure, capsys: pytest.CaptureFixture[str]
@@ -344,6 +348,9 @@ class TestCommand:
             (["y.npy"], "give both QUERIES and GALLERY"),
             (["--paired"], "need QUERIES and GALLERY before them"),
             (["--template", "99"], "between 0 and 17 for the sample"),
+            (["y.npy", "x.npy", "--labels", "names.txt"], "with --classes FILE"),
+            (["y.npy", "x.npy", "--classes", "names.txt"], "`--classes` names what --labels"),
+            (["y.npy", "x.npy", "--labels", "labels.npy", "--paired"], "give one of them"),
             (["y.npy", "x.npy", "--json", "--csv"], "give one of them"),
             (["y.npy", "x.npy", "--out", "a.txt"], "must end in .csv or .json"),
             (["y.npy", "nowhere.npy"], "nowhere.npy"),

@@ -36,6 +36,9 @@ settings.register_profile(
 settings.register_profile("thorough", settings.get_profile("dev"), max_examples=1000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "dev"))
 
+#: They hold no examples, and pytest cannot look for some in several files of one name.
+collect_ignore_glob = ["conftest.py", "*/conftest.py"]
+
 #: Array libraries the core is tested on; those that are not installed are skipped.
 LIBRARIES = ("numpy", "array_api_strict", "torch", "jax")
 _NAMESPACES = {"jax": "jax.numpy"}

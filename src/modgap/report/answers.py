@@ -13,6 +13,7 @@ from modgap.evaluation._judged import item_scores
 from modgap.evaluation.records import Row
 from modgap.evaluation.tasks import Problem
 from modgap.report.naming import Side, row_in_all
+from modgap.report.words import brief
 
 __all__ = ["Answers", "certificate", "survival"]
 
@@ -124,7 +125,7 @@ class Answers:
             return f"choice {index}"
         place = row_in_all(problem.item_rows, index)
         if problem.modalities is not None and self.item.names is None:
-            return f"{problem.modalities[index]} {place}"
+            return brief(f"{problem.modalities[index]} {place}")
         return self.item.name(place)
 
     def _picture(self, index: int) -> str | None:

@@ -70,7 +70,7 @@ def _names(names: list[str]) -> Any:
     alt = theme.altair()
     return (
         alt.Chart(theme.table([{"noise": name} for name in names]))
-        .mark_text(align="left", dy=-14, fontSize=11, color=theme.INK)
+        .mark_text(align="left", dy=-14, fontSize=11, color=theme.INK, limit=_WIDTH)
         .encode(x=alt.value(0), y=alt.Y("noise:N", sort=names), text="noise:N")
     )
 

@@ -12,7 +12,8 @@ from modgap.charts import index_study as charts
 from modgap.charts import theme
 from modgap.io.atomic import atomic_path
 from modgap.report.charts import fresh_ids
-from modgap.report.render import figure_text, page_style
+from modgap.report.render import coded, figure_text, page_style
+from modgap.report.words import printable
 
 if TYPE_CHECKING:
     from modgap.index.records import IndexStudy
@@ -45,7 +46,7 @@ def write_index_page(
         The folder is missing or cannot be written.
     """
     target = Path(path)
-    page = _page(study.to_dict(), dict(inputs or {}))
+    page = _page(printable(study.to_dict()), printable(dict(inputs or {})))
     with atomic_path(target) as temporary:
         temporary.write_text(page, encoding="utf-8")
     return target
@@ -58,7 +59,7 @@ def _page(document: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
-    environment.filters.update(figure=figure_text)
+    environment.filters.update(figure=figure_text, coded=coded)
     source = (files("modgap.report") / "templates" / _TEMPLATE).read_text(encoding="utf-8")
     template = environment.from_string(source)
     done = [row for row in document["rows"] if row["failed"] is None]
@@ -75,7 +76,7 @@ def _page(document: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
             for row in document["rows"]
             if row["failed"] is not None
         },
-        recall=_svg(charts.bytes_chart(done, depth=depth)),
+        recall=_svg(charts.bytes_chart(done, depth=depth, width=440, height=300)),
         work=[(name, _svg(chart)) for name, chart in charts.work_charts(done)],
     )
     return page

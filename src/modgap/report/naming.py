@@ -10,6 +10,7 @@ import numpy as np
 
 from modgap.errors import ArgumentError
 from modgap.evaluation.tasks import Problem, Task
+from modgap.report.words import brief
 
 __all__ = ["Names", "Side", "row_in_all", "rows_of"]
 
@@ -33,8 +34,8 @@ class Side:
     pictures: Sequence[bytes | None] | None = None
 
     def name(self, row: int) -> str:
-        """Return what a row is called."""
-        return f"{self.word} {row}" if self.names is None else str(self.names[row])
+        """Return what a row is called, at most 200 characters of it."""
+        return f"{self.word} {row}" if self.names is None else brief(self.names[row])
 
     def picture(self, row: int) -> str | None:
         """Return a row's picture as a data URI; None where it has none."""
@@ -83,7 +84,7 @@ class Names:
     def of_problem(self, name: str) -> str:
         """Return the name of a problem in the user's words."""
         known = {"queries": self.queries.word, "gallery": self.gallery.word}
-        return " → ".join(known.get(word, word) for word in name.split(" -> "))
+        return " → ".join(brief(known.get(word, word)) for word in name.split(" -> "))
 
     def sides(self, problem: Problem) -> tuple[Side, Side]:
         """Return what the queries and the items of a problem are called."""

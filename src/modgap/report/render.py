@@ -15,7 +15,7 @@ from modgap._core.extras import require
 from modgap.charts.clouds import PATHS, way_picture
 from modgap.io.atomic import atomic_path
 from modgap.report import charts
-from modgap.report.words import said, share
+from modgap.report.words import brief, printable, said, share
 
 __all__ = ["figure_text", "page_style", "report_page", "write_comparison", "write_report"]
 
@@ -33,10 +33,11 @@ _METRICS = {"euclidean": "Euclidean distance", "ip": "inner product", "cosine": 
 
 
 def write_report(summary: Mapping[str, Any], path: str | Path) -> Path:
-    """Write a report as one HTML file, and return its path.
+    r"""Write a report as one HTML file, and return its path.
 
     The page needs no network: charts are inline SVG, style and script are inline, and without the script
-    nothing is missing but what the slider moves. It appears whole or not at all.
+    nothing is missing but what the slider moves. What is no visible character in a name is written out
+    (``\x00``). It appears whole or not at all.
 
     Parameters
     ----------
@@ -61,6 +62,9 @@ def write_report(summary: Mapping[str, Any], path: str | Path) -> Path:
 def write_comparison(found: Mapping[str, Any], path: str | Path) -> Path:
     """Write what `compare` found as one HTML file, and return its path; as `write_report` otherwise."""
     target = Path(path)
+    found = printable(found)
+    for row in found["rows"]:
+        row |= {key: brief(row[key]) for key in ("name", "problem")}
     panels = [
         {"noise": noise, "svg": chart, "words": charts.survival_words(found["rows"], noise)}
         for noise in found["noises"]
@@ -68,7 +72,12 @@ def write_comparison(found: Mapping[str, Any], path: str | Path) -> Path:
     ]
     page = _rendered(
         "comparison.html.j2",
-        {**found, "panels": panels, "studies": len({row["name"] for row in found["rows"]})},
+        {
+            **found,
+            "title": brief(found["title"]),
+            "panels": panels,
+            "studies": len({row["name"] for row in found["rows"]}),
+        },
     )
     with atomic_path(target) as temporary:
         temporary.write_text(page, encoding="utf-8")
@@ -83,10 +92,7 @@ def _rendered(name: str, values: Mapping[str, Any]) -> str:
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
-    markup = jinja2.utils.markupsafe.Markup
-    environment.filters.update(
-        figure=figure_text, said=said, share=share, coded=lambda text: _coded(text, markup)
-    )
+    environment.filters.update(coded=coded, figure=figure_text, said=said, share=share)
     folder = files("modgap.report") / "templates"
     template = environment.from_string((folder / name).read_text(encoding="utf-8"))
     page: str = template.render(style=jinja2.utils.markupsafe.Markup(page_style()), **values)
@@ -106,13 +112,9 @@ def script_data(value: Any) -> str:
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def _coded(text: str, markup: Any) -> Any:
-    """Return a sentence whose words in backticks are code; everything in it is escaped."""
-    return markup(re.sub(r"`([^`<>]*)`", r"<code>\1</code>", str(markup.escape(text))))
-
-
 def report_page(summary: Mapping[str, Any]) -> str:
     """Return a report as the text of one HTML page; see `write_report`."""
+    summary = printable(summary)
     templates, closer = summary["templates"], summary["closer"]
     listed = summary["task"]["kind"] in _LISTS
     values = dict(
@@ -213,6 +215,12 @@ def _stop(alpha: float, closed: str) -> str:
     if alpha == 1.0:
         return f"closed with {closed}"
     return f"{alpha:g} of the way" if 0 < alpha < 1 else f"alpha {alpha:g}"
+
+
+def coded(text: str) -> Any:
+    """Return a sentence as markup, escaped, in which what stands between backticks is code."""
+    escaped = require("jinja2", "report").utils.markupsafe.escape(text)
+    return type(escaped)(re.sub("`([^`]+)`", r"<code>\1</code>", str(escaped)))
 
 
 def figure_text(value: Any, digits: int = 3) -> str:

@@ -15,6 +15,7 @@ from modgap._core.json import stamp
 from modgap.charts import sketch
 from modgap.io.atomic import atomic_path
 from modgap.report.render import figure_text, page_style
+from modgap.report.words import brief, printable
 
 __all__ = ["write_simulation_page"]
 
@@ -68,7 +69,7 @@ def write_simulation_page(
         The folder is missing or cannot be written.
     """
     target = Path(path)
-    page = _page(film, title, command)
+    page = _page(film, brief(printable(title)), printable(command))
     with atomic_path(target) as temporary:
         temporary.write_text(page, encoding="utf-8")
     return target

@@ -27,7 +27,7 @@ from modgap.report.pictures import clouds
 from modgap.report.recipe import recipe
 from modgap.report.templates import reworded
 from modgap.report.verdict import due, verdict, when_not
-from modgap.report.words import said
+from modgap.report.words import brief, said
 from modgap.robustness.noise import Bins, Gaussian, Noise, parse
 
 __all__ = ["summarize", "table"]
@@ -51,6 +51,9 @@ _TITLES = {
     "multiple-choice": "Multiple choice",
     "mixed-retrieval": "Retrieval from a mixed index",
 }
+
+#: Longest name of a variable in the code for an index.
+_VARIABLE = 30
 
 Progress = Callable[[int], None]
 
@@ -96,7 +99,8 @@ def summarize(
     names : pair of str
         What queries and gallery are, for example ("image", "text").
     classes, query_names : sequence of str, optional
-        Names of the gallery's items, and of the queries.
+        Names of the gallery's items, and of the queries. Of names longer than 200 characters the middle
+        is left out, here and in the title.
     pictures : pair of (sequence of (bytes or None), optional)
         Small JPEGs of the queries and of the items, which go into the page where a row is named.
     methods : sequence of str
@@ -138,7 +142,8 @@ def summarize(
         check_count(draws, "draws")
     check_count(seed, "seed", low=0)
     check_count(max_points, "max_points", low=2)
-    called = Names(Side(names[0], query_names, pictures[0]), Side(names[1], classes, pictures[1]))
+    words = [brief(name) for name in names]
+    called = Names(Side(words[0], query_names, pictures[0]), Side(words[1], classes, pictures[1]))
     called.check(task)
     if noises is None:
         noises = NOISES
@@ -164,8 +169,8 @@ def summarize(
         ]
     document = {
         **stamp(),
-        "title": str(title) if title else _TITLES.get(task.kind, task.kind),
-        "model": model,
+        "title": brief(title) if title else _TITLES.get(task.kind, task.kind),
+        "model": None if model is None else brief(model),
         "task": _described(task, found),
         "remarks": [str(remark) for remark in found.study.remarks],
         "advice": advice.to_dict(),
@@ -289,7 +294,8 @@ def _variable(word: str) -> str:
     """Return a name of rows as code has it."""
     name = "".join(c if c.isalnum() and c.isascii() else "_" for c in word.lower()).strip("_")
     plural = name if name.endswith("s") or name == "gallery" else f"{name}s"
-    return plural if plural.isidentifier() and not iskeyword(plural) else "rows"
+    fits = plural.isidentifier() and not iskeyword(plural) and len(plural) <= _VARIABLE
+    return plural if fits else "rows"
 
 
 def _noises(none: Row, bare: Row | None, closed: Row) -> list[dict[str, Any]]:
@@ -324,7 +330,7 @@ def _described(task: Task, found: Survey) -> dict[str, Any]:
     whole, first = task.describe(), found.drawn.problems[0]
     return {
         **found.study.task,
-        "problems": [problem.name for problem in task.problems],
+        "problems": [brief(problem.name) for problem in task.problems],
         "labels": first.positives is not None,
         "templates": len(first.rephrased) + 1,
         "sampled": found.sampled,

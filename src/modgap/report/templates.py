@@ -8,6 +8,7 @@ from typing import Any
 from modgap.evaluation.advice import Survey
 from modgap.evaluation.study import Evaluator
 from modgap.evaluation.tasks import Problem, Task
+from modgap.report.words import brief
 
 __all__ = ["reworded"]
 
@@ -45,7 +46,7 @@ def reworded(found: Survey, label: str) -> dict[str, Any] | None:
         word = f"paraphrase:{name}"
         rows.append(
             {
-                "template": name,
+                "template": brief(name),
                 "reference": reference,
                 "accuracy": none.clean_accuracy,
                 "flips": flips[0].get(word, 0.0),

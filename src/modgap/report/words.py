@@ -2,14 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-__all__ = ["listed", "said", "share"]
+__all__ = ["brief", "listed", "printable", "said", "share"]
+
+#: Longest name on a page: more is no name.
+_LONGEST = 200
+#: Control characters but tabs and line ends, characters that turn the direction of the text after them,
+#: halves of surrogate pairs, which no file can hold, and what is no character.
+_UNSEEN = re.compile("[\0-\b\v-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
 
 _SIDES = {"gallery": "the stored items", "queries": "the queries", "both": "both sides"}
 _FLAGS = {"rotated": "rotated", "lengths": "lengths kept", "dimension": "a range per dimension",
           "clipped": "range clipped", "global": "one range",
           "before": "ahead of the closure's map"}  # fmt: skip
+
+
+def brief(name: Any) -> str:
+    """Return a name as a page has room for it: its middle is left out beyond 200 characters.
+
+    Examples
+    --------
+    >>> len(brief("x" * 10_000)), brief("a red bus")
+    (200, 'a red bus')
+    """
+    text = str(name)
+    if len(text) <= _LONGEST:
+        return text
+    end = _LONGEST // 4
+    return f"{text[: _LONGEST - end - 1]}…{text[-end:]}"
+
+
+def printable(value: Any) -> Any:
+    r"""Return a document whose texts can all be seen: what has no shape of its own is written out.
+
+    Examples
+    --------
+    >>> printable({"names": ["a\0b", "\u202eabc"], "rank": 3})
+    {'names': ['a\\x00b', '\\u202eabc'], 'rank': 3}
+    """
+    if isinstance(value, str):
+        return _UNSEEN.sub(lambda found: ascii(found[0])[1:-1], value)
+    if isinstance(value, Mapping):
+        return {printable(key): printable(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [printable(inner) for inner in value]
+    return value
 
 
 def share(value: float) -> str:

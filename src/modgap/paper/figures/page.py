@@ -99,7 +99,7 @@ def index(figures: Sequence[Figure], excluded: Sequence[Excluded] = ()) -> str:
     parts = [
         '<!doctype html><html lang="en"><head><meta charset="utf-8">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        f"<title>Figures, modgap</title><style>{_STYLE}</style></head><body>",
+        f"<title>Figures, modgap</title><style>{_STYLE}</style></head><body><main>",
         "<h1>The paper's figures, on the data at hand</h1>",
         "<p>After Chowers, Naparstek, Barzelay and Weiss, “Is the Modality Gap a Bug or a Feature? "
         f"A Robustness Perspective” (CVPR 2026). {html.escape(READING)}</p>",
@@ -113,7 +113,8 @@ def index(figures: Sequence[Figure], excluded: Sequence[Excluded] = ()) -> str:
         else "",
         *(_section(figure) for figure in figures),
         '<p class="quiet">For LaTeX: <a href="figures.tex">figures.tex</a>, which captions the PDFs. The '
-        f'table as Markdown: <a href="figures.md">figures.md</a>. modgap {__version__}</p></body></html>',
+        f'table as Markdown: <a href="figures.md">figures.md</a>. modgap {__version__}</p>'
+        "</main></body></html>",
     ]
     return "\n".join(parts)
 

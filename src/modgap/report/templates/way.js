@@ -25,7 +25,7 @@
     const slider = way.querySelector("input");
     const play = way.querySelector("button");
     const last = data.frames.length - 1;
-    let place = data.start, wanted = data.start, running = 0, playing = false;
+    let place = data.start, wanted = data.start, running = 0, resting = 0, playing = false;
 
     const draw = () => {
       const i = Math.min(Math.floor(place), last - 1), t = place - i;
@@ -46,19 +46,20 @@
       wanted = stop;
       say(stop);
       cancelAnimationFrame(running);
+      clearTimeout(resting);
       if (still.matches) { place = wanted; draw(); return; }
       let before = performance.now();
       const step = (now) => {
-        const most = (now - before) / pace;
+        const most = Math.max(now - before, 0) / pace;
         before = now;
         place += Math.max(-most, Math.min(most, wanted - place));
         draw();
         if (place !== wanted) running = requestAnimationFrame(step);
-        else if (playing) next();
+        else if (playing) resting = setTimeout(next, 400); // so that its figures can be read
       };
       running = requestAnimationFrame(step);
     };
-    const rest = () => { playing = false; play.textContent = "Play"; };
+    const rest = () => { playing = false; clearTimeout(resting); play.textContent = "Play"; };
     const next = () => {
       if (wanted >= data.start) { rest(); return; }
       slider.value = wanted + 1;

@@ -115,8 +115,8 @@ def report(
       modgap report --images photos --classes classes.txt --model hf:openai/clip-vit-base-patch32
     """
     from modgap import report as report_module
-    from modgap.cli._console import print_csv, print_json, progress, say, say_command
-    from modgap.cli._inputs import check_out, parse_alphas, parse_methods, parse_noises
+    from modgap.cli._console import print_csv, print_json, progress
+    from modgap.cli._inputs import check_out
     from modgap.cli._pictures import sides
     from modgap.errors import ArgumentError
     from modgap.io._guard import shown
@@ -133,13 +133,7 @@ def report(
     files = {name: getattr(inputs, name) for name in _FILES}
     files = {"queries": queries, "gallery": gallery, **files}
     target = check_out(out, suffixes=(".html", ".htm"))
-    settings: dict[str, Any] = {"names": _pair(names)}
-    if methods is not None:
-        settings["methods"] = _names(parse_methods(methods))
-    if alphas is not None:
-        settings["alphas"] = parse_alphas(alphas)
-    if noise is not None:
-        settings["noises"] = parse_noises(noise)
+    settings = {"names": _pair(names), **_settings(methods, alphas, noise)}
     if queries is None or gallery is None:
         _refuse(inputs, query_names, item_names)
         task, classes = _sample(inputs)
@@ -169,12 +163,35 @@ def report(
     elif csv:
         print_csv(report_module.table(summary))
     else:
-        say(summary["verdict"])
-        if summary["advice"]["method"] != "none":
-            say_command(summary["advice"]["command"])
-        say(f"Report: {written}")
+        _say(summary, written)
     if open_page:
         typer.launch(written.resolve().as_uri())
+
+
+def _say(summary: dict[str, Any], written: Path) -> None:
+    """Print the verdict, the command to run next, and where the page is."""
+    from modgap.cli._console import say, say_command
+
+    say(summary["verdict"])
+    if summary["advice"]["method"] != "none":
+        say_command(summary["advice"]["command"])
+    say(f"Report: {written}")
+
+
+def _settings(
+    methods: list[str] | None, alphas: list[str] | None, noise: list[str] | None
+) -> dict[str, Any]:
+    """Return what was asked for, as `summarize` takes it; what was not is left to it."""
+    from modgap.cli._inputs import parse_alphas, parse_methods, parse_noises
+
+    found: dict[str, Any] = {}
+    if methods is not None:
+        found["methods"] = _names(parse_methods(methods))
+    if alphas is not None:
+        found["alphas"] = parse_alphas(alphas)
+    if noise is not None:
+        found["noises"] = parse_noises(noise)
+    return found
 
 
 def _pair(names: str | None) -> tuple[str, str] | None:

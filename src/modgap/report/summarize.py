@@ -145,10 +145,7 @@ def summarize(
     words = [brief(name) for name in names]
     called = Names(Side(words[0], query_names, pictures[0]), Side(words[1], classes, pictures[1]))
     called.check(task)
-    if noises is None:
-        noises = NOISES
-        if task.problems[0].gallery.ndim == 2 and task.problems[0].gallery.shape[0] >= _INDEX:
-            noises = NOISES + INDEX_CODES
+    noises = _usual_noises(task) if noises is None else noises
     step, begin = progress or (lambda done: None), stage or (lambda text, total=None: None)
     drawn = sample(task, seed)
     usual, folds = _effort_for(drawn)
@@ -174,13 +171,7 @@ def summarize(
         "task": _described(task, found),
         "remarks": [str(remark) for remark in found.study.remarks],
         "advice": advice.to_dict(),
-        "closer": {
-            "label": closer.label,
-            "recommended": closer.label == advice.method,
-            "exact": closer.exact,
-            "comparison": closer.closure.comparison,
-            "recipe": recipe(closer.closure, *(_variable(side.word) for side in called.both)),
-        },
+        "closer": _described_closer(closer, advice, called),
         "problems": problems,
         "templates": templates,
         "skipped": skipped,
@@ -201,6 +192,11 @@ def table(found: Mapping[str, Any]) -> list[dict[str, Any]]:
             flat |= {f"recall_{k}": v for k, v in (row["recall"] or {}).items()}
             rows += [{**flat, **noise} for noise in row["noises"]] or [flat]
     return rows
+
+
+def _usual_noises(task: Task) -> tuple[Noise, ...]:
+    gallery = task.problems[0].gallery
+    return NOISES + (INDEX_CODES if gallery.ndim == 2 and gallery.shape[0] >= _INDEX else ())
 
 
 def _effort_for(drawn: Task) -> tuple[int, int]:
@@ -323,6 +319,17 @@ def _noises(none: Row, bare: Row | None, closed: Row) -> list[dict[str, Any]]:
 def _ten(result: NoiseResult) -> float | None:
     """Return the share of the exact ten nearest that a code finds; None where none is counted."""
     return (result.recall or {}).get("10")
+
+
+def _described_closer(closer: Row, advice: Advice, called: Names) -> dict[str, Any]:
+    """Return what the page's closer is, and the code that serves it."""
+    return {
+        "label": closer.label,
+        "recommended": closer.label == advice.method,
+        "exact": closer.exact,
+        "comparison": closer.closure.comparison,
+        "recipe": recipe(closer.closure, *(_variable(side.word) for side in called.both)),
+    }
 
 
 def _described(task: Task, found: Survey) -> dict[str, Any]:

@@ -107,6 +107,11 @@ class TestWhatIsTruePasses:
         assert "labels" in found["Theorem 3.1"].reason
         assert found["Closure balanced"].verdict == "passes"
 
+    def test_items_that_rounding_alone_tells_apart(self, rng: np.random.Generator) -> None:
+        found = verify(rng.normal(size=(40, 6)), 1e15 + rng.normal(size=(30, 6)))
+        assert found.passed, found.failed
+        assert "nearly so" in found["Equal second moments"].reason
+
     def test_what_is_rare_applies_where_it_is_so(self, rng: np.random.Generator) -> None:
         """Tight clouds, flat along a gap that is orthogonal to them."""
         clouds = 1e-4 * rng.normal(size=(2, 30, 9))

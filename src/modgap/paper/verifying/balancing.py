@@ -17,6 +17,7 @@ from modgap.closers._transport import (
 )
 from modgap.measures.bits import gap_in_bits
 from modgap.paper.verifying.ground import Ground
+from modgap.paper.verifying.observing import has_no_spread
 from modgap.paper.verifying.record import BALANCED, Check, absent, checked
 
 __all__ = ["checks"]
@@ -42,6 +43,8 @@ def checks(ground: Ground) -> Iterator[Check]:
     why = ""
     if ground.metric.is_distance:
         why = "by Euclidean distance rows are lifted first; look by inner product or cosine"
+    elif has_no_spread(ground.x):
+        why = "all items are equal, or nearly so"
     elif ground.rank == 0 or float(np.abs(ground.y @ ground.axes).max()) == 0:
         why = "the queries have no part along the gallery's directions"
     if why:

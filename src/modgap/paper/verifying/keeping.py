@@ -12,7 +12,12 @@ from modgap.closers.closure import Closure
 from modgap.decisions.metric import INNER_PRODUCT
 from modgap.errors import ClosureWarning
 from modgap.paper.verifying.ground import MOST_QUERIES, Ground
-from modgap.paper.verifying.observing import changed_decisions, item_scores, score_rounding
+from modgap.paper.verifying.observing import (
+    changed_decisions,
+    has_no_spread,
+    item_scores,
+    score_rounding,
+)
 from modgap.paper.verifying.record import BALANCED, THEORY, Check, absent, checked
 
 __all__ = ["checks"]
@@ -92,7 +97,7 @@ def _mixed(ground: Ground) -> Iterator[Check]:
             )
         return
     parts = {"gallery": ground.x, "companions": ground.y}
-    if any(_has_no_spread(rows) for rows in parts.values()):
+    if any(has_no_spread(rows) for rows in parts.values()):
         for name, statement in names.items():
             why = "all rows of a modality are equal, or nearly so"
             yield absent(name, statement, BALANCED, why)
@@ -127,8 +132,3 @@ def _mixed(ground: Ground) -> Iterator[Check]:
         reason="rounding of float64 in moments and sums",
         observed_by="the mean over all pairs of a query and an item",
     )
-
-
-def _has_no_spread(rows: np.ndarray) -> bool:
-    """Return whether rows differ so little that rounding would tell in the scores about their mean."""
-    return bool(np.ptp(rows, axis=0).max() <= 1e-6 * np.abs(rows).max())

@@ -17,6 +17,7 @@ from modgap.decisions.metric import Metric
 __all__ = [
     "changed_decisions",
     "contrastive",
+    "has_no_spread",
     "item_scores",
     "row_slopes",
     "sampled_hits",
@@ -93,6 +94,11 @@ def score_rounding(*clouds: np.ndarray) -> float:
     squares = [np.einsum("ij,ij->i", rows, rows, dtype=np.float64).max() for rows in clouds]
     longest = float(max(squares))
     return 16.0 * float(np.finfo(np.float64).eps) * math.sqrt(clouds[0].shape[1]) * longest
+
+
+def has_no_spread(rows: np.ndarray) -> bool:
+    """Return whether rows differ so little that rounding would tell in the scores about their mean."""
+    return bool(np.ptp(rows, axis=0).max() <= 1e-6 * np.abs(rows).max())
 
 
 def changed_decisions(before: np.ndarray, after: np.ndarray, tie: float) -> int:

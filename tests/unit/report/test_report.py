@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import copy
 import hashlib
 import html
 import importlib
@@ -10,6 +11,8 @@ import itertools
 import json
 import re
 import warnings
+from collections.abc import Callable, Iterator
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,7 @@ import pytest
 
 import modgap
 from modgap._core.extras import require as real_require
+from modgap._core.json import SCHEMA
 from modgap.charts.bits import codes_chart
 from modgap.decisions import certified_radius
 from modgap.errors import ArgumentError, FormatError, MissingExtraError
@@ -78,6 +82,21 @@ def sample_summary() -> dict[str, Any]:
     )
 
 
+@pytest.fixture(scope="module")
+def schema() -> Any:
+    """The published schema of a report, and what reads documents by it."""
+    jsonschema = pytest.importorskip("jsonschema", reason="jsonschema is not installed")
+    text = (files("modgap.report") / "report.schema.json").read_text(encoding="utf-8")
+    jsonschema.Draft202012Validator.check_schema(json.loads(text))
+    return jsonschema.Draft202012Validator(json.loads(text))
+
+
+def faults(schema: Any, found: Any) -> list[str]:
+    """Return where a document is not what the schema says, once it has been to JSON and back."""
+    document = json.loads(json.dumps(found, allow_nan=False))
+    return [f"{error.json_path}: {error.message[:200]}" for error in schema.iter_errors(document)]
+
+
 def numbers(value: Any) -> list[float]:
     if isinstance(value, dict):
         return [n for item in value.values() for n in numbers(item)]
@@ -87,15 +106,59 @@ def numbers(value: Any) -> list[float]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_of_task_gives_plain_json(kind: str) -> None:
+def test_every_kind_of_task_gives_plain_json(kind: str, schema: Any) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         found = summarize(tasks()[kind], title=kind, **SMALL)
     assert json.loads(json.dumps(found, allow_nan=False)) == found
+    assert faults(schema, found) == []
     assert found["verdict"].endswith(".")
     assert len(found["when_not"]) in (2, 3)
     assert len(found["problems"]) == (2 if kind in ("pairs", "captions") else 1)
     assert np.isfinite(numbers(found)).all()
+
+
+def test_the_schema_lets_nothing_pass_that_is_no_report(
+    schema: Any, sample_summary: dict[str, Any]
+) -> None:
+    """Every object has its keys and no others; shares are shares; there is no NaN."""
+    assert faults(schema, sample_summary) == []
+    assert faults(schema, {**sample_summary, "inputs": [], "words": "modgap report"}) == []
+
+    def broken(change: Callable[[dict[str, Any]], Any]) -> list[str]:
+        other = copy.deepcopy(sample_summary)
+        change(other)
+        return [fault.split(":")[0] for fault in faults(schema, other)]
+
+    assert broken(lambda found: found.pop("verdict")) == ["$"]
+    assert broken(lambda found: found.update(more=1)) == ["$"]
+    assert broken(lambda found: found["problems"][0].pop("way")) == ["$.problems[0]"]
+    step = "$.problems[0].clouds.steps[0]"
+    assert broken(lambda found: found["problems"][0]["clouds"]["steps"][0].pop("queries")) == [step]
+    for value in (1.2, "0.5", True):
+        where = "$.problems[0].closers[0].agreement"
+        row = {"agreement": value}
+        assert broken(lambda found, row=row: found["problems"][0]["closers"][0].update(row)) == [
+            where
+        ]
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        broken(lambda found: found["problems"][0].update(free_share=float("nan")))
+
+
+def test_every_key_of_the_schema_is_described_in_a_line(schema: Any) -> None:
+    def keys(part: Any) -> Iterator[tuple[str, Any]]:
+        if isinstance(part, dict):
+            yield from part.get("properties", {}).items()
+        for inner in part.values() if isinstance(part, dict) else part:
+            if isinstance(inner, dict | list):
+                yield from keys(inner)
+
+    found = list(keys(schema.schema))
+    assert len(found) > 200
+    for name, part in found:
+        assert part["description"].endswith("."), name
+        assert "\n" not in part["description"], name
+    assert schema.schema["properties"]["schema"]["const"] == SCHEMA
 
 
 @pytest.mark.parametrize(

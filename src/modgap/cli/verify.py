@@ -77,7 +77,7 @@ def verify(
             callback=checked_draws,
             help="Draws of the gallery's noise, at least 20; of large galleries fewer are taken.",
         ),
-    ] = 200,
+    ] = 400,
     seed: SeedOption = 0,
     out: Annotated[
         str | None,

@@ -22,7 +22,7 @@ def verify(
     metric: str = "cosine",
     temperature: float = 0.02,
     sigma: float = 0.022,
-    draws: int = 200,
+    draws: int = 400,
     seed: int = 0,
     closures: Sequence[Closure] = (),
     progress: Callable[[int], None] | None = None,

@@ -10,7 +10,7 @@ from modgap.paper.figures.record import CONTRADICTED, SUPPORTED, UNTESTED, Figur
 __all__ = ["latex"]
 
 _HEAD = r"""% Figures of modgap, for \input{figures.tex}; needs \usepackage{graphicx}.
-% Drawn to span both columns: texts are 6 to 7 points high at \textwidth.
+% Drawn to span both columns: texts are 5 to 7 points high at \textwidth.
 """
 _SPECIAL = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "_": r"\_",

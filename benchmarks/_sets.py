@@ -162,3 +162,19 @@ def setting(data: dict[str, tuple[np.ndarray, np.ndarray]]) -> dict[str, Any]:
         "truth": f"the {DEPTH} nearest by cosine in float64",
         "stderr": "over queries; of differences query by query",
     }
+
+
+def two_clouds(n: int, m: int, d: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return unit queries (m, d) and gallery (n, d), float32: a gap, and a spectrum of its own for each."""
+    rng = np.random.default_rng(SEED)
+    decay = np.arange(1, d + 1, dtype=np.float32) ** -0.5
+    turn = np.linalg.qr(rng.normal(size=(d, d)))[0].astype(np.float32)
+    centre = rng.normal(size=(2, d)).astype(np.float32)
+    gallery = np.empty((n, d), dtype=np.float32)
+    for start in range(0, n, 100_000):
+        part = gallery[start : start + 100_000]
+        part[:] = rng.normal(size=part.shape).astype(np.float32) * decay + 0.3 * centre[0]
+        part /= np.linalg.norm(part, axis=1, keepdims=True)
+    queries = rng.normal(size=(m, d)).astype(np.float32) * decay @ turn + 0.3 * centre[1]
+    queries /= np.linalg.norm(queries, axis=1, keepdims=True)
+    return queries, gallery

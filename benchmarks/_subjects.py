@@ -14,6 +14,7 @@ SPEED = (
     "evaluating",
     "reporting",
     "encoding",
+    "four_engines",
 )
 #: Quality, as the pages have it that speak of it.
 QUALITY = (

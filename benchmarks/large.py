@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _harness import HERE, SEED, row
+from _harness import HERE, row
+from _sets import two_clouds
 
 from modgap import index
 
@@ -115,17 +116,7 @@ def _rows(model: Any, pixels: Any, view: int) -> np.ndarray:
 def _made(*, quick: bool) -> dict[str, Any]:
     """Return what is found among a million rows with a gap, both clouds with spectra of their own."""
     n, m, d = (4000, 100, 32) if quick else (1_000_000, 1200, 128)
-    rng = np.random.default_rng(SEED)
-    decay = np.arange(1, d + 1, dtype=np.float32) ** -0.5
-    turn = np.linalg.qr(rng.normal(size=(d, d)))[0].astype(np.float32)
-    centre = rng.normal(size=(2, d)).astype(np.float32)
-    gallery = np.empty((n, d), dtype=np.float32)
-    for start in range(0, n, 100_000):
-        part = gallery[start : start + 100_000]
-        part[:] = rng.normal(size=part.shape).astype(np.float32) * decay + 0.3 * centre[0]
-        part /= np.linalg.norm(part, axis=1, keepdims=True)
-    queries = rng.normal(size=(m, d)).astype(np.float32) * decay @ turn + 0.3 * centre[1]
-    queries /= np.linalg.norm(queries, axis=1, keepdims=True)
+    queries, gallery = two_clouds(n, m, d)
     return _study(queries, gallery)
 
 

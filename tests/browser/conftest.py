@@ -130,7 +130,7 @@ class Pages:
         assert kind == "figures"
         from modgap.paper.figures import make
 
-        return make([1], self.folder / "figures").folder / "index.html"
+        return make([9], self.folder / "figures").folder / "index.html"
 
     @cache  # noqa: B019
     def summary(self, kind: str) -> dict[str, Any]:

@@ -33,6 +33,7 @@ from modgap.report.path import way_of
 from modgap.report.words import said
 from modgap.robustness.noise import Bins, Codec, Gaussian, parse
 
+SIDES = ("queries", "gallery")
 SMALL: dict[str, Any] = {"alphas": (0, 1), "draws": 4, "noises": (Gaussian(0.05), Bins(16))}
 
 
@@ -143,6 +144,23 @@ def test_the_schema_lets_nothing_pass_that_is_no_report(
         ]
     with pytest.raises(ValueError, match="not JSON compliant"):
         broken(lambda found: found["problems"][0].update(free_share=float("nan")))
+
+
+def test_a_page_of_a_thousand_times_a_thousand_is_no_larger_than_two_megabytes(
+    sample_summary: dict[str, Any], tmp_path: Path
+) -> None:
+    """With every point drawn, both directions, and a picture and a long name in every row."""
+    pytest.importorskip("vl_convert", reason="the extra `report` is not installed")
+    found, rng = copy.deepcopy(sample_summary), np.random.default_rng(0)
+    problem = found["problems"][0]
+    for step in problem["clouds"]["steps"]:
+        step |= {side: rng.normal(size=(1000, 2)).round(4).tolist() for side in SIDES}
+    picture = "data:image/jpeg;base64," + 2000 * "A"  # 1.5 kB: 96 pixels square
+    for row in (*problem["flips"]["rows"], *problem["fragile"]):
+        row |= dict.fromkeys(("query", "answer", "rival"), 200 * "W")
+        row |= {f"{key}_picture": picture for key in ("query", "answer", "rival")}
+    page = write_report({**found, "problems": [problem, problem]}, tmp_path / "large.html")
+    assert 500_000 < page.stat().st_size < 2_000_000
 
 
 def test_every_key_of_the_schema_is_described_in_a_line(schema: Any) -> None:

@@ -41,12 +41,13 @@ def test_a_page_is_quiet_fits_and_can_be_used_by_all(
     assert page.locator("h1").count() == 1
     opened.unfold()
     page.evaluate(axe)
-    assert page.evaluate(AUDIT, None) == []
+    if kind != "pairs":  # in the dark: what it has beside the sample's page is in one audit
+        assert page.evaluate(AUDIT, None) == []
     for width in (1280, 760, 390):
         page.set_viewport_size({"width": width, "height": 900})
         assert opened.wider() == [], width
     page.emulate_media(color_scheme="dark")
-    assert page.evaluate(AUDIT, ["color-contrast"]) == []
+    assert page.evaluate(AUDIT, None if kind == "pairs" else ["color-contrast"]) == []
     background = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert sum(map(int, re.findall(r"\d+", background)[:3])) < 120
     assert opened.said == []

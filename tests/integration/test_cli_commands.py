@@ -172,6 +172,18 @@ def test_a_report_of_own_files(modgap, tmp_path):
     assert hashlib.sha256((tmp_path / "images.npy").read_bytes()).hexdigest() in page
 
 
+def test_a_report_on_strangers_says_so_before_its_verdict(modgap, tmp_path):
+    rng = np.random.default_rng(0)
+    for name in ("a", "b"):
+        np.save(tmp_path / f"{name}.npy", rng.normal(size=(200, 8)))
+    words = ("--paired", "--noise", "int8", "--methods", "center", "--alphas", "1")
+    printed = modgap(
+        "report", tmp_path / "a.npy", tmp_path / "b.npy", *words, "--out", tmp_path / "p.html"
+    )
+    first = printed.splitlines()[0]
+    assert first.startswith("warning: partners match no better than strangers")
+
+
 def test_a_report_as_csv(modgap, tmp_path):
     words = (
         "report",

@@ -169,9 +169,12 @@ def report(
 
 
 def _say(summary: dict[str, Any], written: Path) -> None:
-    """Print the verdict, the command to run next, and where the page is."""
+    """Print what to look at first, the verdict, the command to run next, and where the page is."""
     from modgap.cli._console import say, say_command
 
+    for remark in summary["remarks"]:
+        if not remark.startswith("note: "):
+            say(remark)
     say(summary["verdict"])
     if summary["advice"]["method"] != "none":
         say_command(summary["advice"]["command"])

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modgap._core.extras import require
 from modgap.charts import index_study as charts
 from modgap.charts import theme
-from modgap.io.atomic import atomic_path
 from modgap.report.charts import fresh_ids
-from modgap.report.render import coded, figure_text, page_style
+from modgap.report.pages import filled, write_page
 from modgap.report.words import printable
 
 if TYPE_CHECKING:
@@ -45,41 +42,28 @@ def write_index_page(
     FormatError
         The folder is missing or cannot be written.
     """
-    target = Path(path)
-    page = _page(printable(study.to_dict()), printable(dict(inputs or {})))
-    with atomic_path(target) as temporary:
-        temporary.write_text(page, encoding="utf-8")
-    return target
+    return write_page(_page(printable(study.to_dict()), printable(dict(inputs or {}))), path)
 
 
 def _page(document: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
-    jinja2 = require("jinja2", "report")
-    for module in ("altair", "vl_convert"):
-        require(module, "report")
-    environment = jinja2.Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
-    )
-    environment.filters.update(figure=figure_text, coded=coded)
-    source = (files("modgap.report") / "templates" / _TEMPLATE).read_text(encoding="utf-8")
-    template = environment.from_string(source)
     done = [row for row in document["rows"] if row["failed"] is None]
     depths = document["setting"]["depths"]
     depth = str(max(k for k in depths if k <= 10))
-    page: str = template.render(
+    failures = {
+        (row["engine"] + (":" + row["codec"] if row["codec"] else "")): row["failed"]
+        for row in document["rows"]
+        if row["failed"] is not None
+    }
+    values = {
         **document,
-        style=page_style(),
-        inputs=inputs,
-        done=done,
-        depth=depth,
-        failures={
-            (row["engine"] + (":" + row["codec"] if row["codec"] else "")): row["failed"]
-            for row in document["rows"]
-            if row["failed"] is not None
-        },
-        recall=_svg(charts.bytes_chart(done, depth=depth, width=440, height=300)),
-        work=[(name, _svg(chart)) for name, chart in charts.work_charts(done)],
-    )
-    return page
+        "inputs": inputs,
+        "done": done,
+        "depth": depth,
+        "failures": failures,
+        "recall": _svg(charts.bytes_chart(done, depth=depth, width=440, height=300)),
+        "work": [(name, _svg(chart)) for name, chart in charts.work_charts(done)],
+    }
+    return filled(_TEMPLATE, values)
 
 
 def _svg(chart: Any) -> str:

@@ -15,7 +15,7 @@ from modgap.closers.maps import AffineMap
 from modgap.closers.mixed import MixedClosure, by_modality
 from modgap.closers.statistics import Statistics
 from modgap.decisions.metric import INNER_PRODUCT
-from modgap.report.path import Way
+from modgap.report.way import Way
 
 __all__ = ["clouds"]
 

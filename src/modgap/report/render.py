@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import json
-import re
 from collections.abc import Mapping
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from modgap._core.extras import require
 from modgap.charts.clouds import PATHS, way_picture
-from modgap.io.atomic import atomic_path
 from modgap.report import charts
-from modgap.report.words import brief, printable, said, share
+from modgap.report.pages import figure_text, filled, page_script, write_page
+from modgap.report.words import brief, printable, said
 
-__all__ = ["figure_text", "page_style", "report_page", "write_comparison", "write_report"]
+__all__ = ["report_page", "write_comparison", "write_report"]
 
 _TEMPLATE = "report.html.j2"
 _KINDS = {
@@ -52,16 +46,11 @@ def write_report(summary: Mapping[str, Any], path: str | Path) -> Path:
     FormatError
         The folder is missing or cannot be written.
     """
-    target = Path(path)
-    page = report_page(summary)
-    with atomic_path(target) as temporary:
-        temporary.write_text(page, encoding="utf-8")
-    return target
+    return write_page(report_page(summary), path)
 
 
 def write_comparison(found: Mapping[str, Any], path: str | Path) -> Path:
     """Write what `compare` found as one HTML file, and return its path; as `write_report` otherwise."""
-    target = Path(path)
     found = printable(found)
     for row in found["rows"]:
         row |= {key: brief(row[key]) for key in ("name", "problem")}
@@ -70,7 +59,7 @@ def write_comparison(found: Mapping[str, Any], path: str | Path) -> Path:
         for noise in found["noises"]
         if (chart := charts.survival_chart(found["rows"], noise)) is not None
     ]
-    page = _rendered(
+    page = filled(
         "comparison.html.j2",
         {
             **found,
@@ -79,37 +68,7 @@ def write_comparison(found: Mapping[str, Any], path: str | Path) -> Path:
             "studies": len({row["name"] for row in found["rows"]}),
         },
     )
-    with atomic_path(target) as temporary:
-        temporary.write_text(page, encoding="utf-8")
-    return target
-
-
-def _rendered(name: str, values: Mapping[str, Any]) -> str:
-    """Return a template of ours filled in; every value is escaped."""
-    jinja2 = require("jinja2", "report")
-    for module in ("altair", "vl_convert"):
-        require(module, "report")
-    environment = jinja2.Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
-    )
-    environment.filters.update(coded=coded, figure=figure_text, said=said, share=share)
-    folder = files("modgap.report") / "templates"
-    template = environment.from_string((folder / name).read_text(encoding="utf-8"))
-    page: str = template.render(style=jinja2.utils.markupsafe.Markup(page_style()), **values)
-    return page
-
-
-def page_script(name: str) -> tuple[str, str]:
-    """Return a script of ours as an element, and the word of a policy that lets a page run it alone."""
-    text = (files("modgap.report") / "templates" / name).read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")
-    return f"<script>{text}</script>", f"'sha256-{digest}'"
-
-
-def script_data(value: Any) -> str:
-    """Return a value as JSON for a script element, in which nothing can end the element."""
-    text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+    return write_page(page, path)
 
 
 def report_page(summary: Mapping[str, Any]) -> str:
@@ -130,13 +89,7 @@ def report_page(summary: Mapping[str, Any]) -> str:
         template_chart=templates and charts.template_chart(templates, closer["label"]),
         script=page_script("way.js"),
     )
-    return _rendered(_TEMPLATE, values)
-
-
-def page_style() -> str:
-    """Return the style element of the report's page, for other pages of the same look."""
-    style = (files("modgap.report") / "templates" / "page.css").read_text(encoding="utf-8")
-    return f"<style>\n{style}</style>"
+    return filled(_TEMPLATE, values)
 
 
 def _closed(closer: Mapping[str, Any]) -> str:
@@ -178,15 +131,13 @@ def _way(problem: Mapping[str, Any], closed: str, *, listed: bool) -> dict[str, 
         "stops": stops,
         "start": picture["start"],
         "first": way["alphas"].index(0.0),
-        "data": script_data(
-            {
-                "frames": picture["frames"],
-                "start": picture["start"],
-                "paths": PATHS,
-                "stops": stops,
-                "figures": [values for _, values in figures],
-            }
-        ),
+        "data": {
+            "frames": picture["frames"],
+            "start": picture["start"],
+            "paths": PATHS,
+            "stops": stops,
+            "figures": [values for _, values in figures],
+        },
     }
 
 
@@ -215,26 +166,3 @@ def _stop(alpha: float, closed: str) -> str:
     if alpha == 1.0:
         return f"closed with {closed}"
     return f"{alpha:g} of the way" if 0 < alpha < 1 else f"alpha {alpha:g}"
-
-
-def coded(text: str) -> Any:
-    """Return a sentence as markup, escaped, in which what stands between backticks is code."""
-    escaped = require("jinja2", "report").utils.markupsafe.escape(text)
-    return type(escaped)(re.sub("`([^`]+)`", r"<code>\1</code>", str(escaped)))
-
-
-def figure_text(value: Any, digits: int = 3) -> str:
-    """Return a number for a table cell; a dash where there is none."""
-    if value is None:
-        return "–"
-    if value == 0 and isinstance(value, float):
-        return "0"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, int):
-        return f"{value:,}"
-    if isinstance(value, float):
-        if value != 0 and abs(value) < 10**-digits:
-            return f"{value:.1e}"
-        return f"{value:.{digits}f}" if abs(value) < 10 else f"{value:,.1f}"
-    return str(value)

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import math
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from modgap._core.extras import require
 from modgap._core.json import stamp
 from modgap.charts import sketch
-from modgap.io.atomic import atomic_path
-from modgap.report.render import figure_text, page_style
+from modgap.report.pages import figure_text, filled, page_script, write_page
 from modgap.report.words import brief, printable
 
 __all__ = ["write_simulation_page"]
@@ -68,37 +63,17 @@ def write_simulation_page(
     FormatError
         The folder is missing or cannot be written.
     """
-    target = Path(path)
-    page = _page(film, brief(printable(title)), printable(command))
-    with atomic_path(target) as temporary:
-        temporary.write_text(page, encoding="utf-8")
-    return target
-
-
-def _page(film: Mapping[str, Any], title: str, command: str | None) -> str:
-    jinja2 = require("jinja2", "report")
-    environment = jinja2.Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
-    )
-    environment.filters.update(figure=figure_text)
-    markup = jinja2.utils.markupsafe.Markup
-    script = _read(_SCRIPT)
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    page: str = environment.from_string(_read(_TEMPLATE)).render(
+    script, allowed = page_script(_SCRIPT)
+    values = {
         **_view(film),
         **stamp(),
-        title=title,
-        command=command,
-        settings={k: v for k, v in film["settings"].items() if v is not None},
-        style=markup(page_style()),
-        script=markup(script),
-        script_hash=digest,
-    )
-    return page
-
-
-def _read(name: str) -> str:
-    return (files("modgap.report") / "templates" / name).read_text(encoding="utf-8")
+        "title": brief(printable(title)),
+        "command": printable(command),
+        "settings": {k: v for k, v in film["settings"].items() if v is not None},
+        "script": script,
+        "allowed": allowed,
+    }
+    return write_page(filled(_TEMPLATE, values, charts=False), path)
 
 
 def _view(film: Mapping[str, Any]) -> dict[str, Any]:

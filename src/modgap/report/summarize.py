@@ -22,11 +22,11 @@ from modgap.evaluation.tasks import Task
 from modgap.report.answers import Answers, certificate
 from modgap.report.figures import bits, free_share, gap_figures
 from modgap.report.naming import Names, Side
-from modgap.report.path import Way, way_of
 from modgap.report.pictures import clouds
 from modgap.report.recipe import recipe
 from modgap.report.templates import reworded
 from modgap.report.verdict import due, verdict, when_not
+from modgap.report.way import Way, way_of
 from modgap.report.words import brief, said
 from modgap.robustness.noise import Bins, Gaussian, Noise, parse
 

@@ -29,7 +29,7 @@ from modgap.evaluation._ground import Ground
 from modgap.evaluation.advice import survey
 from modgap.report import pictures, summarize, table, write_report
 from modgap.report.answers import certificate
-from modgap.report.path import way_of
+from modgap.report.way import way_of
 from modgap.report.words import said
 from modgap.robustness.noise import Bins, Codec, Gaussian, parse
 
@@ -565,7 +565,7 @@ def test_without_the_extra_the_page_names_the_command(
             return real_require("vl_convert_that_is_absent", extra)
         return real_require(module, extra)
 
-    monkeypatch.setattr("modgap.report.render.require", absent)
+    monkeypatch.setattr("modgap.report.pages.require", absent)
     with pytest.raises(MissingExtraError, match=re.escape('pip install "modgap[report]"')):
         write_report(sample_summary, tmp_path / "r.html")
     assert list(tmp_path.iterdir()) == []

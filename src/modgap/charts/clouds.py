@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from modgap.charts.sketch import ticks
+
 __all__ = ["PATHS", "way_picture"]
 
 #: Of the picture, in its own units, and the margins for ticks and titles.
@@ -19,6 +21,8 @@ PATHS = 6
 #: Points of an outline, which holds the second moments: a normal cloud has .63 of its points within.
 _CORNERS = 48
 _SIDES = ("queries", "gallery")
+#: About so many numbers along an axis.
+_TICKS = 7
 
 
 def way_picture(clouds: Mapping[str, Any], label: str) -> dict[str, Any]:
@@ -112,11 +116,11 @@ def _axes(spans: Any) -> list[str]:
     """Return grid lines, their numbers, and the titles of both axes."""
     found = []
     right, bottom = WIDTH - _RIGHT, HEIGHT - _BOTTOM
-    for value in _ticks(spans[0][0], spans[1][0]):
+    for value in ticks(spans[0][0], spans[1][0], count=_TICKS):
         x = _placed([[value, spans[0][1]]], spans)[0]
         found.append(f'<path class="grid" d="M{x} {_TOP}V{bottom}"/>')
         found.append(f'<text x="{x}" y="{bottom + 34}" text-anchor="middle">{value:g}</text>')
-    for value in _ticks(spans[0][1], spans[1][1]):
+    for value in ticks(spans[0][1], spans[1][1], count=_TICKS):
         y = _placed([[spans[0][0], value]], spans)[1]
         found.append(f'<path class="grid" d="M{_LEFT} {y}H{right}"/>')
         found.append(f'<text x="{_LEFT - 10}" y="{y + 9}" text-anchor="end">{value:g}</text>')
@@ -127,12 +131,3 @@ def _axes(spans: Any) -> list[str]:
         "across it</text>"
     )
     return found
-
-
-def _ticks(low: float, high: float) -> list[float]:
-    """Return four to seven round values between two."""
-    raw = (high - low) / 7
-    power = 10.0 ** math.floor(math.log10(raw))
-    step = next(power * k for k in (1, 2, 5, 10) if power * k >= raw)
-    first = math.ceil(low / step)
-    return [round(k * step, 10) for k in range(first, math.floor(high / step) + 1)]

@@ -17,13 +17,19 @@ if TYPE_CHECKING:
     from modgap.closers.maps import AffineMap
     from modgap.decisions.metric import Metric
     from modgap.io import Source
+    from modgap.io.remote import AnyPath
 
 
 def apply(
     closure: Annotated[
         str, typer.Argument(metavar="CLOSURE", help="A file that modgap close wrote.")
     ],
-    out: Annotated[str, typer.Option("--out", metavar="DIR", help="Folder for the mapped files.")],
+    out: Annotated[
+        str,
+        typer.Option(
+            "--out", metavar="DIR", help="Folder for the mapped files, or its URL in a store."
+        ),
+    ],
     queries: Annotated[
         str | None, typer.Option("--queries", metavar=INPUT, help="Map these as queries.")
     ] = None,
@@ -129,15 +135,16 @@ def _map_of(fitted: Closure, side: str, modality: str | None) -> AffineMap:
 def _check(source: Source, mapping: AffineMap, side: str, closure: str, out: str) -> None:
     """Raise an error for anything that can be known before a byte is written."""
     from modgap.errors import ArgumentError, ClosureError
-    from modgap.io.remote import refuse_url
+    from modgap.io.remote import RemotePath, output_folder
 
-    refuse_url(out, "--out")
+    target = output_folder(out, "--out")
     if len(source.shape) > 1 and source.width != mapping.width:
         raise ClosureError(
             f"`{closure}` was fitted for embeddings of dimension {mapping.width}; `{source.path}` "
             f"has dimension {source.width}; fit a closure to these {side}"
         )
-    target = Path(out)
+    if isinstance(target, RemotePath):
+        return
     if target.exists() and not target.is_dir():
         raise ArgumentError(f"`--out` `{out}` is a file; name a folder")
     if os.path.realpath(target) == os.path.realpath(Path(closure).parent) and Path(
@@ -180,8 +187,10 @@ def _run(
     from modgap.cli._console import progress
     from modgap.errors import ModgapError
     from modgap.io import apply_to_source
+    from modgap.io.remote import output_folder
 
-    fresh = not Path(out).exists()
+    folder = output_folder(out, "--out")
+    fresh = isinstance(folder, Path) and not folder.exists()
     try:
         title = f"mapping the {mapping.side}"
         with progress(title, total=source.rows, shown=shown) as advance:
@@ -190,25 +199,25 @@ def _run(
             )
     except ModgapError as error:
         if fresh:
-            _remove_empty(Path(out))
-        raise type(error)(str(error) + _what_stays(out)) from None
+            _remove_empty(Path(folder))
+        raise type(error)(str(error) + _what_stays(folder)) from None
 
 
-def _what_stays(out: str) -> str:
+def _what_stays(folder: AnyPath) -> str:
     """Return a clause on the complete files that a failed run leaves for the next one, or nothing."""
     from modgap.errors import ModgapError
     from modgap.io.manifest import Manifest
 
-    if not Path(out).is_dir():
+    if not folder.is_dir():
         return ""
     try:
-        kept = Manifest.open(Path(out)).complete
+        kept = Manifest.open(folder).complete
     except ModgapError:  # the error itself, then
         return ""
     if not kept:
         return ""
     files = "1 complete file" if kept == 1 else f"{kept} complete files"
-    return f"; `{out}` keeps {files} for the next run, delete it to start over"
+    return f"; `{folder}` keeps {files} for the next run, delete it to start over"
 
 
 def _remove_empty(folder: Path) -> None:

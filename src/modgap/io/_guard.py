@@ -78,20 +78,32 @@ def reading(path: AnyPath, kind: str) -> Iterator[None]:
         raise FormatError(f"no file at `{shown(path)}`; check the path") from None
     except PermissionError:
         raise FormatError(_denied(path)) from None
+    except OSError as error:
+        if isinstance(path, Path):
+            raise FormatError(_unreadable(path, kind, error)) from None
+        raise FormatError(
+            f"`{shown(path)}` cannot be read: {one_line(error)}; look at the network and the store, then "
+            "run it again"
+        ) from None
     except MemoryError:
         raise FormatError(
             f"`{shown(path)}` asks for more memory than there is; it is damaged, or has to be cut "
             "into shards"
         ) from None
     except Exception as error:
-        raise FormatError(
-            f"`{shown(path)}` is no readable .{kind} file ({one_line(error)}){looks_like(path)}; "
-            "write or download it again"
-        ) from None
+        raise FormatError(_unreadable(path, kind, error)) from None
+
+
+def _unreadable(path: AnyPath, kind: str, error: Exception) -> str:
+    return (
+        f"`{shown(path)}` is no readable .{kind} file ({one_line(error)}){looks_like(path)}; write or "
+        "download it again"
+    )
 
 
 def _denied(path: AnyPath) -> str:
-    return f"`{shown(path)}` cannot be read: permission denied; change its mode or owner"
+    fix = "change its mode or owner" if isinstance(path, Path) else "check the credentials"
+    return f"`{shown(path)}` cannot be read: permission denied; {fix}"
 
 
 @overload
@@ -118,6 +130,11 @@ def file_status(path: AnyPath) -> os.stat_result | RemoteStatus:
         raise FormatError(_denied(path)) from None
     except (OSError, ValueError) as error:
         reason = (error.strerror if isinstance(error, OSError) else None) or one_line(error)
+        if not isinstance(path, Path):
+            raise FormatError(
+                f"`{shown(path)}` cannot be reached: {reason}; check the address, the credentials and the "
+                "network"
+            ) from None
         raise FormatError(f"`{shown(path)}` is no usable path: {reason}; check it") from None
 
 

@@ -6,7 +6,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -15,13 +15,13 @@ import numpy as np
 
 from modgap._core.checks import check_choice
 from modgap._core.tasks import HERE, Engine
-from modgap.errors import DataError, FormatError, ShapeError
+from modgap.errors import DataError, FormatError, ModgapError, ShapeError
 from modgap.io._guard import file_status, shown
 from modgap.io._shard import Shard
-from modgap.io.atomic import unpublished
-from modgap.io.lock import check_writer, sole_writer
+from modgap.io.atomic import unpublished, uploading
+from modgap.io.lock import check_writer, is_writer, sole_writer
 from modgap.io.manifest import Manifest, Report, Written, combine, make_folder, new_report
-from modgap.io.remote import RemotePath, refuse_url
+from modgap.io.remote import AnyPath, RemotePath, output_folder
 from modgap.io.source import Source
 from modgap.io.streams import counting_rows, grouped
 from modgap.io.writers import (
@@ -48,7 +48,7 @@ Progress = Callable[[int], None]
 def apply_to_source(
     mapping: Rows,
     source: Source,
-    out: str | Path,
+    out: str | AnyPath,
     *,
     fingerprint: str,
     dtype: str | None = None,
@@ -65,8 +65,9 @@ def apply_to_source(
         stay as they are from then on. Rows may be cut into blocks anywhere.
     source : Source
         Embeddings with 2 or 3 axes; three are mapped template by template.
-    out : str or Path
-        Folder of the output, made if need be. .safetensors and .parquet stay what they are, every
+    out : str, Path or RemotePath
+        Folder of the output, made if need be; on this machine, or in a store as a URL of fsspec
+        (``s3://bucket/folder``). .safetensors and .parquet stay what they are, every
         other format becomes .npy. Files hold the mapped array alone; other columns stay behind.
     fingerprint : str
         Identifies the mapping, for example a hash of the closure file. Shards that an earlier run
@@ -104,17 +105,19 @@ def apply_to_source(
     -----
     Files appear when they are complete: whatever stops the run leaves none half written. At any
     time a few blocks are in memory, 2 MiB each (64 MiB for Parquet). Only the process that holds the
-    folder's lock gives files their names, whoever writes them.
+    folder's lock gives files their names, whoever writes them. In a store a name is given by copying, which
+    it does whole or not at all; 16 MiB of a file are held to be sent; and two runs are told apart later:
+    the one that came first stops at its next file.
     """
-    refuse_url(out, "out")
-    folder = Path(out)
+    folder = output_folder(out, "out")
     _check_source(source)
     _check_apart(source, folder)
     if dtype is not None:
         check_choice(dtype, "dtype", DTYPES)
     jobs = list(_jobs(source, dtype))
     tell = progress or (lambda rows: None)
-    make_folder(folder)
+    if isinstance(folder, Path):
+        make_folder(folder)
     with sole_writer(folder) as token:
         work = MapShards(mapping, folder, shown(source.path), hashes, token)
         return _run(work, jobs, Manifest.open(folder), fingerprint, engine, tell)
@@ -175,13 +178,16 @@ def _run(
     try:
         with closing(engine.each(work, tasks, tell, in_order=False)) as results:
             for place, files in results:
+                work.check_still(files)
                 for (job, identity), written in zip(groups[place], files, strict=True):
                     manifest.publish(job.name, identity, written)
                     manifest.count(job.name, report, made=True)
     finally:
-        # A worker that was killed, or had finished a file that nobody took, has left it.
-        manifest.sweep()
-        manifest.save()
+        # A worker that was killed, or had finished a file that nobody took, has left it. Another run's
+        # files are left to it.
+        if is_writer(work.folder, work.token):
+            manifest.sweep()
+            manifest.save()
     return report
 
 
@@ -199,18 +205,28 @@ def _check_source(source: Source) -> None:
             )
 
 
-def _check_apart(source: Source, folder: Path) -> None:
+def _check_apart(source: Source, folder: AnyPath) -> None:
     """Raise a FormatError if output would land among the input."""
+    if isinstance(folder, RemotePath):
+        there = [shard.path.parent for shard in source.shards if isinstance(shard.path, RemotePath)]
+        there += [source.path] if isinstance(source.path, RemotePath) else []
+        if folder.place in [path.place for path in set(there)]:
+            raise FormatError(_among_input(folder))
+        return
     # Not Path.resolve, which fails in a loop of links: that is said where the folder is made.
     here = [shard.path for shard in source.shards if isinstance(shard.path, Path)]
     inputs = {os.path.realpath(path.parent) for path in here}
     if here and source.path.is_dir():
         inputs.add(os.path.realpath(source.path))
     if os.path.realpath(folder) in inputs:
-        raise FormatError(
-            f"the output folder `{shown(folder)}` is the input's own; modgap changes no data in "
-            "place, choose another folder"
-        )
+        raise FormatError(_among_input(folder))
+
+
+def _among_input(folder: AnyPath) -> str:
+    return (
+        f"the output folder `{shown(folder)}` is the input's own; modgap changes no data in place, choose "
+        "another folder"
+    )
 
 
 def _output_name(shard: Shard) -> str:
@@ -240,7 +256,7 @@ class MapShards:
     Attributes
     ----------
     mapping : callable
-    folder : Path
+    folder : Path or RemotePath
         Of the output.
     source : str
         What messages call the rows, where their place counts from the start of the source.
@@ -251,7 +267,7 @@ class MapShards:
     """
 
     mapping: Rows
-    folder: Path
+    folder: AnyPath
     source: str
     hashes: bool
     token: str
@@ -263,10 +279,22 @@ class MapShards:
             for job in jobs:
                 done.append(self._map(job, tell))
         except BaseException:
-            for written in done:
-                (self.folder / written.temporary).unlink(missing_ok=True)
+            self._drop(done)
             raise
         return done
+
+    def check_still(self, files: list[Written]) -> None:
+        """Raise a WorkerError, without leaving the files there, if another run has taken the folder."""
+        try:
+            check_writer(self.folder, self.token)
+        except ModgapError:
+            self._drop(files)
+            raise
+
+    def _drop(self, files: list[Written]) -> None:
+        for written in files:
+            with suppress(OSError):
+                (self.folder / written.temporary).unlink(missing_ok=True)
 
     def _map(self, job: Job, tell: Progress) -> Written:
         check_writer(self.folder, self.token)
@@ -275,11 +303,11 @@ class MapShards:
         rows = max(1, size // (shard.width * shard.dtype.itemsize))
         digest = hashlib.sha256() if self.hashes else None
         key = shard.key or DEFAULT_KEY
-        with unpublished(target) as temporary:
+        with _without_name(target) as temporary:
             mapped = self._mapped(job, rows)
             first = next(mapped)
             shape = (*shard.shape[:-1], first.shape[-1])
-            check_values(shape, job.dtype, target)
+            check_values(shape, job.dtype, Path(job.name))
             writer = array_writer(temporary, shape, job.dtype, key=key, digest=digest)
             with writer as write, _alongside(write) as hand_over:
                 for block in chain([first], mapped):
@@ -308,6 +336,10 @@ class MapShards:
             width = out.shape[1]
             yield _as_stored(out, job, done)
             done += len(out)
+
+
+def _without_name(target: AnyPath) -> AbstractContextManager[AnyPath]:
+    return uploading(target) if isinstance(target, RemotePath) else unpublished(target)
 
 
 def _as_stored(out: np.ndarray, job: Job, done: int) -> np.ndarray:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from modgap.errors import FormatError
 from modgap.io._guard import shown
+from modgap.io.remote import AnyPath, RemotePath
 
 _FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 
@@ -61,7 +62,26 @@ def unpublished(target: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def naming(target: Path) -> Iterator[None]:
+def uploading(target: RemotePath) -> Iterator[RemotePath]:
+    """Yield a temporary name beside `target` in its store; what has it is removed on any failure.
+
+    Raises
+    ------
+    FormatError
+        The store cannot be written.
+    """
+    temporary = target.parent / f".{target.name}.{secrets.token_hex(4)}.tmp{target.suffix}"
+    try:
+        with naming(target):
+            yield temporary
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def naming(target: AnyPath) -> Iterator[None]:
     """Turn what the system says into one FormatError about `target`."""
     try:
         yield

@@ -13,20 +13,28 @@ from pathlib import Path
 from modgap.errors import FormatError, WorkerError
 from modgap.io._guard import shown
 from modgap.io.atomic import naming
+from modgap.io.remote import AnyPath, RemotePath
 
 #: Name of the file whose lock the writer holds. The system takes the lock back however a process ends.
 LOCK = ".modgap.lock"
 
 
 @contextmanager
-def sole_writer(folder: Path) -> Iterator[str]:
+def sole_writer(folder: AnyPath) -> Iterator[str]:
     """Hold a folder's lock while the body writes into it; yield a token that tells this run from others.
+
+    Stores have no locks that go with a process: there the last run that comes takes the folder over, and
+    `check_writer` ends the one before it.
 
     Raises
     ------
     FormatError
         Another process holds it, or the folder cannot be written.
     """
+    if isinstance(folder, RemotePath):
+        with _last_writer(folder) as token:
+            yield token
+        return
     path = folder / LOCK
     token = secrets.token_hex(8)
     handle = _locked(path, f"{os.getpid()} {token}")
@@ -40,19 +48,55 @@ def sole_writer(folder: Path) -> Iterator[str]:
         os.close(handle)
 
 
-def check_writer(folder: Path, token: str) -> None:
+@contextmanager
+def _last_writer(folder: RemotePath) -> Iterator[str]:
+    path = folder / LOCK
+    token = secrets.token_hex(8)
+    with naming(folder):
+        folder.make_folder()
+        path.write_bytes(f"{os.getpid()} {token}".encode())
+    try:
+        yield token
+    finally:
+        if is_writer(folder, token):
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
+def is_writer(folder: AnyPath, token: str) -> bool:
+    """Whether the folder is that of the run with this token, and of no later one."""
+    try:
+        return _token(folder) == token
+    except OSError:
+        return False
+
+
+def check_writer(folder: AnyPath, token: str) -> None:
     """Raise a WorkerError if the run with this token has ended: its tasks may live on in a cluster.
 
     Killed runs leave their token in the folder, and the next one replaces it.
+
+    Raises
+    ------
+    FormatError
+        The store cannot be reached.
     """
-    try:
-        found = (folder / LOCK).read_text(encoding="ascii").split()
-    except OSError:
-        found = []
-    if found[1:] != [token]:
+    with naming(folder):
+        found = _token(folder)
+    if found != token:
         raise WorkerError(
-            f"the run that writes into `{shown(folder)}` is over; nothing is to be done"
+            f"the run that writes into `{shown(folder)}` is over, or another run has taken the folder; "
+            "this one stops"
         )
+
+
+def _token(folder: AnyPath) -> str | None:
+    """Return the token of the run that has the folder, or None."""
+    try:
+        _, token = (folder / LOCK).read_bytes().decode("ascii", "replace").split()
+    except (FileNotFoundError, ValueError):
+        return None
+    return token
 
 
 def _locked(path: Path, content: str) -> int:

@@ -14,7 +14,8 @@ from typing import Any, TypeAlias
 
 from modgap.errors import FormatError, ModgapError
 from modgap.io._guard import check_file, reading, shown
-from modgap.io.atomic import atomic_path, naming
+from modgap.io.atomic import atomic_path, naming, uploading
+from modgap.io.remote import AnyPath, RemotePath
 from modgap.io.source import open_source
 
 #: Name of the manifest in its folder.
@@ -64,32 +65,38 @@ class Manifest:
 
     Attributes
     ----------
-    folder : Path
+    folder : Path or RemotePath
     files : dict
         For each file name: `fingerprint`, `shape`, `dtype`, `bytes`, `key`, `sha256`, and whether it is
-        `complete`.
+        `complete`; in a store `mark` too, which is the store's own for the content.
     """
 
-    folder: Path
+    folder: AnyPath
     files: dict[str, dict[str, Any]] = field(default_factory=dict)
+    #: What a store holds there, as one request lists it when the record is opened.
+    _listed: dict[str, RemotePath] = field(default_factory=dict)
     _saved: float = 0.0
     _cost: float = 0.0
 
     @classmethod
-    def open(cls, folder: Path) -> Manifest:
+    def open(cls, folder: AnyPath) -> Manifest:
         """Return the record of a folder; an empty one where it has none.
 
         Raises
         ------
         FormatError
-            The record is damaged.
+            The record is damaged, or the store cannot be reached.
         """
         path = folder / MANIFEST
-        if not os.path.lexists(path):
-            return cls(folder)
+        there: dict[str, RemotePath] = {}
+        if isinstance(folder, RemotePath):
+            with naming(folder):
+                there = _listing(folder)
+        if path.name not in there if isinstance(path, RemotePath) else not os.path.lexists(path):
+            return cls(folder, _listed=there)
         check_file(path)
         with reading(path, "json"):
-            loaded = json.loads(path.read_text(encoding="utf-8"))
+            loaded = json.loads(path.read_bytes())
         if not isinstance(loaded, dict) or loaded.get("modgap_manifest") != _VERSION:
             raise FormatError(
                 f"`{shown(path)}` is no manifest of version {_VERSION}; choose another output "
@@ -98,7 +105,7 @@ class Manifest:
         files = loaded.get("files")
         if not isinstance(files, dict) or not all(isinstance(v, dict) for v in files.values()):
             raise FormatError(f"`{shown(path)}` is damaged; choose another output folder")
-        return cls(folder, files)
+        return cls(folder, files, there)
 
     def claim(self, names: list[str]) -> None:
         """Announce the files that are about to be written.
@@ -110,7 +117,8 @@ class Manifest:
         """
         for name in names:
             target = self.folder / name
-            if name not in self.files and target.exists():
+            known = isinstance(target, RemotePath)
+            if name not in self.files and (name in self._listed if known else target.exists()):
                 raise FormatError(
                     f"`{shown(target)}` exists and was not written by this command; "
                     "choose another output folder"
@@ -122,7 +130,8 @@ class Manifest:
     def sweep(self) -> None:
         """Remove what killed runs left of the claimed files and the record; no other end leaves any."""
         names = {*self.files, MANIFEST}
-        for path in list(self.folder.iterdir()):
+        paths: list[AnyPath] = list(self.folder.iterdir())
+        for path in paths:
             stale = STALE.fullmatch(path.name)
             if stale and stale[1] in names and Path(stale[1]).suffix == stale[2]:
                 path.unlink(missing_ok=True)
@@ -133,6 +142,9 @@ class Manifest:
         if not entry.get("complete") or entry.get("fingerprint") != fingerprint:
             return False
         target = self.folder / name
+        if isinstance(target, RemotePath):
+            listed = self._listed.get(name)
+            return listed is not None and listed.fingerprint() == entry.get("mark")
         try:
             if target.stat().st_size != entry.get("bytes"):
                 return False
@@ -166,8 +178,14 @@ class Manifest:
         written : Written
         """
         target = self.folder / name
+        temporary = self.folder / written.temporary
         with naming(target):
-            os.replace(self.folder / written.temporary, target)
+            if isinstance(target, RemotePath) and isinstance(temporary, RemotePath):
+                temporary.replace(target)
+                mark = {"mark": target.fingerprint()}
+            else:
+                os.replace(temporary, target)
+                mark = {}
             size = target.stat().st_size
         self.files[name] = {
             "complete": True,
@@ -177,6 +195,7 @@ class Manifest:
             "bytes": size,
             "key": written.key,
             "sha256": written.sha256,
+            **mark,
         }
         # With ten thousand files the record is megabytes: it may take a twentieth of the time. What a
         # kill leaves unrecorded is made again.
@@ -187,10 +206,25 @@ class Manifest:
         """Write the record in one step."""
         document = {"modgap_manifest": _VERSION, "files": self.files}
         start = time.monotonic()
-        with atomic_path(self.folder / MANIFEST) as temporary:
-            temporary.write_text(json.dumps(document, indent=1), encoding="utf-8")
+        data = json.dumps(document, indent=1).encode()
+        path = self.folder / MANIFEST
+        if isinstance(path, RemotePath):
+            with uploading(path) as sent:
+                sent.write_bytes(data)
+                sent.replace(path)
+        else:
+            with atomic_path(path) as temporary:
+                temporary.write_bytes(data)
         self._saved = time.monotonic()
         self._cost = self._saved - start
+
+
+def _listing(folder: RemotePath) -> dict[str, RemotePath]:
+    """Return what lies in a folder of a store by name; a folder without anything is none there."""
+    try:
+        return {path.name: path for path in folder.iterdir()}
+    except FileNotFoundError:
+        return {}
 
 
 def make_folder(folder: Path) -> None:

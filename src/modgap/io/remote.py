@@ -7,23 +7,32 @@ import posixpath
 import re
 import stat
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import IO, Any, TypeAlias, cast
 
 from modgap._core.extras import require
-from modgap.errors import FormatError, MissingExtraError, ModgapError
+from modgap.errors import FormatError, MissingExtraError
 from modgap.io._guard import one_line, shown
+from modgap.io._remote_file import RemoteFile, as_os_error
 
-__all__ = ["AnyPath", "RemotePath", "is_url", "refuse_url"]
+__all__ = ["LOCAL", "AnyPath", "RemotePath", "is_url", "output_folder", "refuse_url"]
 
 #: Two letters at least: one is a drive of Windows.
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]+://")
 #: Bytes a request asks for where a file is read to its end, and where its beginning is looked at.
 _READ_AHEAD = 16 * 1024 * 1024
 _LOOK = 64 * 1024
+#: What stores call the mark of a content. (fsspec's own holds a listing and a request for two things.)
+_TAGS = ("ETag", "etag", "generation", "md5Hash", "Last-Modified")
+_WEB = ("http://", "https://")
+#: Stores of objects by name, where a folder is what names have in common.
+_BUCKETS = frozenset(("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oss", "oci", "tos"))
+#: What is a page of text, and not of links.
+_PAGES = (".html", ".htm", ".txt", ".csv", ".json")
+#: Links of an index that only sort it.
+_QUERY = re.compile(r"[?#]")
 
 
 @dataclass(frozen=True)
@@ -36,7 +45,7 @@ class RemoteStatus:
 
 @dataclass(frozen=True, eq=False)
 class RemotePath(os.PathLike[str]):
-    """A URL of a file or a folder: as much of `pathlib.Path` as reading needs, and no writing.
+    """A URL of a file or a folder: as much of `pathlib.Path` as reading and a folder of output need.
 
     Attributes
     ----------
@@ -126,11 +135,23 @@ class RemotePath(os.PathLike[str]):
 
     @cached_property
     def _info(self) -> Mapping[str, Any]:
+        """What the store says of it now, and not what it said before."""
         if self.listed is not None:
             return self.listed
         files, path = self._located
-        found: Mapping[str, Any] = files.info(path)
-        return found
+        with as_os_error():
+            files.invalidate_cache(path)
+            found: Mapping[str, Any] = files.info(path)
+        return {**found, "type": "directory"} if self._is_index(found) else found
+
+    @property
+    def _is_web(self) -> bool:
+        return self.url.partition("::")[0].startswith(_WEB)
+
+    def _is_index(self, found: Mapping[str, Any]) -> bool:
+        """Whether a web server answers with a page, as for a folder: it knows no folders."""
+        page = str(found.get("mimetype") or "").startswith("text/html")
+        return self._is_web and page and self.suffix.lower() not in _PAGES
 
     def stat(self) -> RemoteStatus:
         """Return mode and size.
@@ -140,9 +161,8 @@ class RemotePath(os.PathLike[str]):
         OSError
             There is none, or it cannot be reached.
         """
-        with _as_os_error():
-            folder = self._info["type"] == "directory"
-            size = self._info.get("size")
+        folder = self._info["type"] == "directory"
+        size = self._info.get("size")
         return RemoteStatus(stat.S_IFDIR if folder else stat.S_IFREG, int(size or 0))
 
     def exists(self) -> bool:
@@ -164,35 +184,99 @@ class RemotePath(os.PathLike[str]):
     def iterdir(self) -> Iterator[RemotePath]:
         """Yield what lies in the folder, as one request lists it."""
         files, path = self._located
-        with _as_os_error():
+        with as_os_error():
+            files.invalidate_cache(path)
             entries = files.ls(path, detail=True)
         for entry in entries:
-            name = posixpath.basename(str(entry["name"]).rstrip("/"))
+            found = str(entry["name"]).rstrip("/")
+            name = posixpath.basename(found)
             # Object stores may list the folder itself, an object without a byte.
-            if name and str(entry["name"]).rstrip("/") != path.rstrip("/"):
+            if not name or found == path.rstrip("/"):
+                continue
+            if not self._is_web:
                 yield RemotePath((self / name).url, entry)
+            elif found == f"{path.rstrip('/')}/{name}" and not _QUERY.search(name):
+                # Its page has links alone: what is behind one is asked where it matters.
+                folder = entry["type"] == "directory"
+                yield RemotePath((self / name).url, entry if folder else None)
 
     def open(self, mode: str = "rb", buffering: int = -1) -> IO[bytes]:
-        """Return the open file; unbuffered, as whole files are read, it asks for many bytes at a time."""
+        """Return the open file; unbuffered, as whole files are read, it asks for many bytes at a time.
+
+        Opened to be written ("wb"), it is sent as it grows, and is there once it is closed.
+        """
         files, path = self._located
-        size = _READ_AHEAD if buffering == 0 else _LOOK
-        with _as_os_error():
-            return cast(IO[bytes], files.open(path, mode, block_size=size))
+        size = _READ_AHEAD if buffering == 0 or mode == "wb" else _LOOK
+        with as_os_error():
+            return cast(IO[bytes], RemoteFile(files.open(path, mode, block_size=size), self.url))
 
     def read_bytes(self) -> bytes:
         """Return the whole content."""
         files, path = self._located
-        with _as_os_error():
+        with as_os_error():
             return cast(bytes, files.cat_file(path))
+
+    def write_bytes(self, data: bytes) -> None:
+        """Put a whole content there; an object store shows it whole or not at all."""
+        files, path = self._located
+        with as_os_error():
+            files.pipe_file(path, data)
+
+    def unlink(self, missing_ok: bool = False) -> None:
+        """Remove the file."""
+        files, path = self._located
+        with as_os_error():
+            try:
+                files.rm_file(path)
+            except FileNotFoundError:
+                if not missing_ok:
+                    raise
+
+    def replace(self, target: RemotePath) -> None:
+        """Give the file another name of the same store.
+
+        Where the store knows no renaming (S3, GCS, Azure) it copies, which it does whole or not at all,
+        and then removes: what is stopped in between leaves both.
+        """
+        files, path = self._located
+        new = target._located[1]
+        with as_os_error():
+            files.invalidate_cache(
+                path
+            )  # another process may have made it since the folder was listed
+            if type(files).mv is not require("fsspec", "remote").AbstractFileSystem.mv:
+                files.mv(path, new)
+            else:
+                files.cp_file(path, new)
+                files.rm_file(path)
+
+    def make_folder(self) -> None:
+        """Make the folder where the store has folders; buckets have none, and no bucket is made."""
+        files, path = self._located
+        protocols = files.protocol if isinstance(files.protocol, tuple) else (files.protocol,)
+        if not _BUCKETS.intersection(protocols):
+            with as_os_error():
+                files.makedirs(path, exist_ok=True)
+
+    @property
+    def place(self) -> tuple[Any, str]:
+        """What is equal for two URLs of one place: the file system, and the path in it."""
+        files, path = self._located
+        return files, path.rstrip("/")
 
     def fingerprint(self) -> str:
         """Return what tells this content from another, as the file system knows it without reading."""
         files, path = self._located
-        if self.listed is None:
-            files.invalidate_cache()
-        with _as_os_error():
+        info = self._info
+        tag = next((info[name] for name in _TAGS if info.get(name)), None)
+        if tag is not None:
+            return f"{tag} {info.get('size')}"
+        with as_os_error():
             return str(files.ukey(path))
 
+
+#: How a URL of this machine's own files begins.
+LOCAL = "file://"
 
 #: A path on this machine, or a URL.
 AnyPath: TypeAlias = Path | RemotePath
@@ -204,7 +288,7 @@ def is_url(text: str) -> bool:
 
 
 def refuse_url(out: str | os.PathLike[str], option: str) -> None:
-    """Raise a FormatError for an output that is a URL: a rename that is whole or not is for disks."""
+    """Raise a FormatError for an output that is a URL: one file is put together on a disk."""
     text = os.fspath(out)
     if is_url(text) and not os.path.lexists(text):
         raise FormatError(
@@ -213,12 +297,24 @@ def refuse_url(out: str | os.PathLike[str], option: str) -> None:
         )
 
 
-@contextmanager
-def _as_os_error() -> Iterator[None]:
-    """Let what a client library raises be an OSError, as reading expects."""
-    try:
-        yield
-    except (OSError, ModgapError):
-        raise
-    except Exception as error:
-        raise OSError(one_line(error)) from error
+def output_folder(out: str | os.PathLike[str], option: str) -> AnyPath:
+    """Return the folder of an output, on this machine or in a store.
+
+    Raises
+    ------
+    FormatError
+        A URL that cannot be written to: of a web server, or a chain (an archive).
+    """
+    if isinstance(out, RemotePath):
+        return out
+    text = os.fspath(out)
+    if text.startswith(LOCAL) and "::" not in text:
+        return Path(text.removeprefix(LOCAL))
+    if not is_url(text) or os.path.lexists(text):
+        return Path(text)
+    if text.startswith(_WEB) or "::" in text:
+        raise FormatError(
+            f"`{option}` must be a folder on this machine or in a store (s3://bucket/folder); "
+            f"`{shown(text)}` can only be read"
+        )
+    return RemotePath(text)

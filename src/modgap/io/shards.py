@@ -9,7 +9,7 @@ from itertools import pairwise
 
 from modgap.errors import FormatError
 from modgap.io._guard import one_line, shown
-from modgap.io.remote import AnyPath
+from modgap.io.remote import AnyPath, RemotePath
 
 #: Suffixes of the files that modgap reads, and the names of their formats.
 FORMATS = {
@@ -94,13 +94,15 @@ def _listing(folder: AnyPath) -> tuple[list[AnyPath], list[AnyPath]]:
     try:
         found: Iterable[AnyPath] = folder.iterdir()
         entries = sorted((p for p in found if not p.name.startswith(".")), key=lambda p: p.name)
-        files = [p for p in entries if p.is_file() or _numbered(p) is not None]
-        return files, [p for p in entries if p.is_dir() and p not in files]
+        # The name first: of a remote file the rest may cost a request.
+        files = [p for p in entries if _numbered(p) is not None or p.is_file()]
+        others = sorted(set(entries).difference(files), key=lambda p: p.name)
+        return files, [p for p in others if p.is_dir()]
     except OSError as error:
         reason = (error.strerror or one_line(error)).lower()
-        raise FormatError(
-            f"`{shown(folder)}` cannot be listed: {reason}; change its mode or owner"
-        ) from None
+        remote = isinstance(folder, RemotePath)
+        fix = "check the address and the credentials" if remote else "change its mode or owner"
+        raise FormatError(f"`{shown(folder)}` cannot be listed: {reason}; {fix}") from None
 
 
 def _numbered(path: AnyPath) -> Numbered | None:

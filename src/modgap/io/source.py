@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from modgap.io._shard import Shard
 from modgap.io.npy import open_npy
 from modgap.io.npz import open_npz
 from modgap.io.parquet import open_columns
-from modgap.io.remote import AnyPath, RemotePath, is_url
+from modgap.io.remote import LOCAL, AnyPath, RemotePath, is_url
 from modgap.io.safetensors_file import open_safetensors
 from modgap.io.shards import FORMATS, find_shards
 from modgap.io.torch_file import open_torch
@@ -35,7 +36,7 @@ _OPENERS: dict[str, Callable[[Any, str | None, Want], Shard]] = {
 _REMOTE = ("npy", "safetensors", "parquet")
 #: Headers of remote files that are read at a time: each is a wait for an answer.
 _REQUESTS = 16
-_LOCAL = "file://"
+_PORT = re.compile(r"[^:]*:[0-9]+(?=:|$)")
 _TEXT = (".txt", ".csv", ".json")
 
 
@@ -161,8 +162,8 @@ def parse_spec(spec: str | os.PathLike[str], key: str | None = None) -> tuple[An
         raise ArgumentError(f"an input must be a path of text; got {type(text).__name__}")
     if not text:
         raise FormatError("an input must be PATH or PATH:KEY; got an empty one")
-    if text.startswith(_LOCAL) and "::" not in text:
-        text = text.removeprefix(_LOCAL)
+    if text.startswith(LOCAL) and "::" not in text:
+        text = text.removeprefix(LOCAL)
     if is_url(text) and not os.path.lexists(text):
         return _parse_url(text, key)
     if key is not None or os.path.lexists(text):
@@ -184,6 +185,9 @@ def _parse_url(text: str, key: str | None) -> tuple[RemotePath, str | None]:
     """Return URL and key: what follows a single colon in the last part of the path is a key."""
     start = text.rfind("/") + 1
     start = max(start, text.rfind("::") + 2) if "::" in text else start
+    if text[:start].endswith("://"):  # of a host without a path, digits are its port
+        port = _PORT.match(text, start)
+        start = port.end() if port else start
     cut = text.find(":", start)
     if key is not None or cut < 0:
         return RemotePath(text), key

@@ -18,6 +18,7 @@ from modgap._core.extras import require
 from modgap.errors import DataError, FormatError, ShapeError
 from modgap.io._guard import one_line, shown
 from modgap.io.atomic import atomic_path
+from modgap.io.remote import AnyPath, RemotePath
 from modgap.io.safetensors_file import NAMES
 
 #: Suffixes that modgap writes.
@@ -100,14 +101,14 @@ def check_values(shape: tuple[int, ...], dtype: np.dtype, target: Path) -> None:
 
 @contextmanager
 def array_writer(
-    path: Path,
+    path: AnyPath,
     shape: tuple[int, ...],
     dtype: np.dtype,
     *,
     key: str = DEFAULT_KEY,
     digest: Digest | None = None,
 ) -> Iterator[Write]:
-    """Yield a function that appends blocks of rows to an empty file that exists.
+    """Yield a function that appends blocks of rows to an empty file that exists, or is to be in a store.
 
     Blocks have shape (b, d), or (b,) for one axis; three axes are written template by template. A
     `digest` is given all bytes of the file.
@@ -163,10 +164,10 @@ class _HashedFile(io.RawIOBase):
 
 
 @contextmanager
-def _opened(path: Path, digest: Digest | None) -> Iterator[IO[bytes]]:
-    """Yield the empty file that exists, ready to be written from its beginning to its end."""
+def _opened(path: AnyPath, digest: Digest | None) -> Iterator[IO[bytes]]:
+    """Yield the empty file, ready to be written from its beginning to its end."""
     # "r+b": ext4 answers a truncation with a flush at the close.
-    with path.open("r+b") as handle:
+    with path.open("wb" if isinstance(path, RemotePath) else "r+b") as handle:
         if digest is None:
             yield handle
             return
@@ -176,7 +177,7 @@ def _opened(path: Path, digest: Digest | None) -> Iterator[IO[bytes]]:
 
 @contextmanager
 def _plain_writer(
-    handle: IO[bytes], path: Path, shape: tuple[int, ...], dtype: np.dtype, key: str
+    handle: IO[bytes], path: AnyPath, shape: tuple[int, ...], dtype: np.dtype, key: str
 ) -> Iterator[Write]:
     """Write a header and then the bytes of the rows, one after the other."""
     little = dtype.newbyteorder("<")
@@ -204,7 +205,7 @@ def _safetensors_header(shape: tuple[int, ...], dtype: np.dtype, key: str) -> by
 
 @contextmanager
 def _parquet_writer(
-    handle: IO[bytes], path: Path, shape: tuple[int, ...], dtype: np.dtype, key: str
+    handle: IO[bytes], path: AnyPath, shape: tuple[int, ...], dtype: np.dtype, key: str
 ) -> Iterator[Write]:
     """Write each block as one row group, uncompressed: embeddings are noise to a compressor."""
     arrow = require("pyarrow", "data")

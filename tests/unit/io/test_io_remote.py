@@ -148,10 +148,20 @@ def test_the_commands_take_urls(memory, archive, tmp_path, capsys):
     assert read_array(tmp_path / "out").shape == (15, 5)
     assert main(["measure", archive, f"{texts}/texts.npy", "--json"]) == 0
     capsys.readouterr()
-    for command in (["close", *words], ["apply", closure, "--queries", archive]):
-        assert main([*command, "--out", "s3://bucket/out.safetensors"]) == 2
+    apply = ["apply", closure, "--queries", archive]
+    for command, out, reason in (
+        (["close", *words], "s3://bucket/c.safetensors", "must be on this machine's disks"),
+        (apply, "https://host/out", "must be a folder on this machine or in a store"),
+        (apply, f"zip://out::file://{tmp_path}/x.zip", "can only be read"),
+    ):
+        assert main([*command, "--out", out]) == 2
         (line,) = capsys.readouterr().err.splitlines()
-        assert "`--out` must be on this machine's disks" in line
+        assert "`--out`" in line
+        assert reason in line
+    assert main([*apply, "--out", f"file://{tmp_path}/file-out"]) == 0
+    assert main([*apply, "--out", f"{texts}/out"]) == 0
+    for out in (f"{tmp_path}/file-out", f"{texts}/out"):
+        np.testing.assert_array_equal(read_array(out), read_array(tmp_path / "out"))
 
 
 def test_what_cannot_be_read_is_one_line(memory, tmp_path, monkeypatch):
@@ -178,8 +188,8 @@ def test_what_cannot_be_read_is_one_line(memory, tmp_path, monkeypatch):
         open_source(f"{url}/f.npy").read()
     with pytest.raises(FormatError, match=r"`bogus://x.npy` is no URL that fsspec can open"):
         open_source("bogus://x.npy")
-    with pytest.raises(FormatError, match=r"`out` must be on this machine's disks"):
-        apply_to_source(SHIFT, open_source(f"{url}/t.npy"), "s3://x/y", fingerprint="f")
+    with pytest.raises(FormatError, match=r"`bogus://x/y` is no URL that fsspec"):
+        apply_to_source(SHIFT, open_source(f"{url}/t.npy"), "bogus://x/y", fingerprint="f")
     memory(t_1_DOT_npy=CLOUD[:, :3], t_0_DOT_npy=CLOUD)
     with pytest.raises(ShapeError, match="all shards must have the same width"):
         open_source(f"{url}:t")

@@ -19,7 +19,7 @@ class Case:
         self.known, self.unseen = halves(texts)
 
     def study(self, **options: Any) -> index.IndexStudy:
-        return index.study(self.unseen, self.images, fit_queries=self.known, on_row=_say, **options)
+        return index.study(self.unseen, self.images, fit_queries=self.known, on_row=say, **options)
 
 
 def document(case: Case, studies: list[index.IndexStudy]) -> dict[str, Any]:
@@ -63,5 +63,5 @@ def _rows(study: index.IndexStudy) -> list[dict[str, Any]]:
     return lines
 
 
-def _say(one: index.CodecRow) -> None:
+def say(one: index.CodecRow) -> None:
     print(f"  {one.label} {one.map} {one.failed or one.recall}", file=sys.stderr, flush=True)

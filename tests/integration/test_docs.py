@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 import runpy
 import shlex
+import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -42,12 +44,67 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+class Printed:
+    """`print` of a block, which keeps what each line of it said last."""
+
+    def __init__(self) -> None:
+        self.lines: dict[int, str] = {}
+
+    def __call__(self, *values: object, **options: Any) -> None:
+        self.lines[sys._getframe(1).f_lineno] = " ".join(map(str, values))
+        print(*values, **options)
+
+
+def says(remark: str, printed: str) -> bool:
+    """Whether a remark behind a `print` is how its line begins; what follows a colon explains it.
+
+    Fractions may be off by two in the last digit that is written (graphs, and products of another machine),
+    and what is rounding may be other rounding.
+    """
+    told, found = re.split(r": |; | \.\.\.", remark)[0].split(), printed.split()
+    return len(told) <= len(found) and all(map(_is_said, told, found))
+
+
+def _is_said(told: str, found: str) -> bool:
+    figure = re.fullmatch(r"\d+\.(\d+)|\de-\d+", told)
+    if figure is None:
+        return told == found.rstrip(":,;") or told == found
+    if figure[1] is None:
+        return abs(float(found)) < 1e-6 and float(told) < 1e-6
+    return abs(float(told) - float(found)) <= 2.01 * 10 ** -len(figure[1])
+
+
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=str)
-def test_python_blocks_run(page: Path, workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_python_blocks_run_and_print_what_they_say(
+    page: Path, workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     scope: dict[str, object] = {"__name__": "__main__"}
     for number, code in enumerate(blocks(page, "python")):
+        scope["print"] = printed = Printed()
         exec(compile(code, f"{page} block {number}", "exec"), scope)
+        for place, line in enumerate(code.splitlines(), 1):
+            remark = re.search(r"^\s*print\(.*\)  # (.+)$", line)
+            if remark:
+                assert says(remark[1], printed.lines[place]), (
+                    f"{line} printed {printed.lines[place]}"
+                )
     capsys.readouterr()
+
+
+@pytest.mark.parametrize(
+    ("remark", "printed", "right"),
+    [
+        ("0.972", "0.974", True),
+        ("0.972", "0.977", False),
+        ("(1000, 128) (1000, 9)", "(1000, 128) (1000, 9)", True),
+        ("(1000, 128) (1000, 9)", "(1000, 128) (1000, 14)", False),
+        ("2e-07", "9e-08", True),
+        ("2e-07", "0.001", False),
+        ("True ip: no answer changes", "False ip", False),
+    ],
+)
+def test_a_remark_that_is_wrong_is_found(remark: str, printed: str, right: bool) -> None:
+    assert says(remark, printed) == right
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "sh")], ids=str)

@@ -28,6 +28,7 @@ QUALITY = (
     "signs",
     "engines",
     "large",
+    "guides",
     "training",
 )
 SUBJECTS = SPEED + QUALITY

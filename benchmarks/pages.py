@@ -517,6 +517,65 @@ def _with_error(figure: dict[str, float]) -> str:
     return f"{_share(figure['mean'])} ± {_share(figure['stderr'])}"
 
 
+RUNTIMES = {
+    "npz": "NumPy alone, from npz",
+    "json": "NumPy alone, from JSON",
+    "faiss": "FAISS",
+    "torch": "PyTorch",
+    "onnx": "ONNX Runtime",
+    "sql": "PostgreSQL, pgvector",
+}
+
+
+def exported(result: dict[str, Any]) -> str:
+    """Return how far each export is from the Python map, in its own runtime."""
+    found = result["details"]["exports"]
+    lines = [_line(["run in", "largest difference from the Python map"]), _line(["---"] * 2)]
+    lines += [_line([RUNTIMES[to], _tiny(found["difference"][to])]) for to in RUNTIMES]
+    lines.append(_line(["the Python map itself, from float64", _tiny(found["python"])]))
+    size = f"{found['rows']} texts of CLIP ViT-B/32 ({found['dimension']} dimensions)"
+    largest = f"the largest coordinate of a mapped row is {_share(found['coordinate'])}"
+    about = f"{size}, mapped as queries under `balanced`; {largest}."
+    return "\n".join([*lines, "", about])
+
+
+def served(result: dict[str, Any]) -> str:
+    """Return what FAISS finds behind a closure, and without it."""
+    head = ["index", "bare", "behind `balanced`", "gain"]
+    lines = [_line(head), _line(["---"] * len(head))]
+    for word, found in result["details"]["serving"]["found"].items():
+        lists = f", {found['lists']} lists probed" if found["lists"] else ""
+        cells = [
+            f"{_share(found[kind]['recall'])} ± {_share(found[kind]['stderr'])}"
+            for kind in ("bare", "closed")
+        ]
+        lines.append(_line([f"`{word}`{lists}", *cells, _gain(**found["closed"]["over_bare"])]))
+    return "\n".join(lines)
+
+
+def drifted(result: dict[str, Any]) -> str:
+    """Return what a check says of the same data, by closer, and of another model's."""
+    head = ["checked with", "checks", "said to have drifted", "mean moved by", "in standard errors",
+            "second moments, over chance", "fitting again would win, bits"]  # fmt: skip
+    lines = [_line(head), _line(["---"] * len(head))]
+    details = result["details"]
+    named = [(f"the other halves, `{one['method']}`", one) for one in details["drift"]]
+    named += [(f"{one['rows']}, `balanced`", one) for one in details["other"][1:]]
+    for name, one in named:
+        win = "" if one["win"] is None else _gain(one["win"], one["win_stderr"])
+        lines.append(
+            _line([
+                name, str(one["checks"]), str(one["drifted"]), f"{one['mean']:.2f} spreads",
+                f"{one['mean_in_errors']:.1f}", f"{one['spread_over_chance']:.1f}", win,
+            ])
+        )  # fmt: skip
+    return "\n".join(lines)
+
+
+def _tiny(value: float) -> str:
+    return f"{value:.0e}".replace("e-0", "e-")
+
+
 #: For each page, what stands between which markers: the part, and the subject that it is made from.
 PAGES: dict[str, dict[str, tuple[Callable[[dict[str, Any]], str], str]]] = {
     "docs/guide/indexing.md": {
@@ -539,6 +598,9 @@ PAGES: dict[str, dict[str, tuple[Callable[[dict[str, Any]], str], str]]] = {
         "scaling_bars": (bars, "scaling"),
         "planned": (planned, "scaling"),
     },
+    "docs/guide/export.md": {"exported": (exported, "guides")},
+    "docs/guide/serving.md": {"served": (served, "guides")},
+    "docs/guide/drift.md": {"drifted": (drifted, "guides")},
     "docs/training.md": {"training": (training, "training")},
     "docs/theory_balanced.md": {"better_maps": (better_maps, "better_maps")},
     "README.md": {"front": (front, "codes")},

@@ -17,7 +17,7 @@ if "numpy" in sys.modules:  # a plugin was faster
 import importlib
 import importlib.util
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,14 @@ collect_ignore_glob = ["conftest.py", "*/conftest.py"]
 #: Array libraries the core is tested on; those that are not installed are skipped.
 LIBRARIES = ("numpy", "array_api_strict", "torch", "jax")
 _NAMESPACES = {"jax": "jax.numpy"}
+_SOURCE = Path(__file__).resolve().parents[1] / "src"
+
+
+def _has_cuda() -> bool:
+    torch = sys.modules.get("torch") or (
+        importlib.import_module("torch") if importlib.util.find_spec("torch") else None
+    )
+    return torch is not None and torch.cuda.is_available()
 
 
 def _library(name: str) -> Any:
@@ -50,11 +58,29 @@ def _library(name: str) -> Any:
     return importlib.import_module(_NAMESPACES.get(name, name))
 
 
-@pytest.fixture(params=LIBRARIES)
+@pytest.fixture(params=[*LIBRARIES, *(["torch-cuda"] if _has_cuda() else [])])
 def xp(request: pytest.FixtureRequest) -> Any:
-    """The namespace of an array library."""
+    """The namespace of an array library; of PyTorch a second time on a GPU where there is one."""
+    if request.param == "torch-cuda":
+        request.getfixturevalue("_on_cuda")
+        return _library("torch")
     pytest.importorskip(request.param, reason=f"{request.param} is not installed")
     return _library(request.param)
+
+
+@pytest.fixture
+def _on_cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """PyTorch makes its tensors on the GPU, and NumPy reads them in tests, though not in the package."""
+    torch = _library("torch")
+    read = torch.Tensor.__array__
+
+    def from_device(self: Any, *args: Any, **options: Any) -> Any:
+        of_ours = Path(sys._getframe(1).f_code.co_filename).is_relative_to(_SOURCE)
+        return read(self if of_ours else self.cpu(), *args, **options)
+
+    monkeypatch.setattr(torch.Tensor, "__array__", from_device)
+    with torch.device("cuda"):
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -33,6 +33,10 @@ class EngineError(ModgapError, RuntimeError):
     """An engine of vectors is down, out of space, or refuses what it is asked."""
 
 
+class RoomError(ModgapError, MemoryError):
+    """Memory, of the host or of a GPU, has no room for what is asked."""
+
+
 class MissingExtraError(ModgapError, ImportError):
     """An optional package is not installed; the message holds the pip command."""
 

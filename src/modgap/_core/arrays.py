@@ -26,6 +26,7 @@ from array_api_compat import (
     to_device,
 )
 
+from modgap._core.memory import block_elements
 from modgap.errors import DataError
 
 __all__ = [
@@ -37,13 +38,18 @@ __all__ = [
     "asarray_like",
     "bincount",
     "block_slices",
+    "bytes_as_integers",
     "cache_elements",
+    "constant_like",
     "device",
+    "device_elements",
     "dtype_eps",
     "float64",
     "gather_rows",
     "is_array",
+    "is_cupy_array",
     "is_jax_array",
+    "is_kept",
     "is_numpy_array",
     "is_torch_array",
     "longest_row",
@@ -66,6 +72,8 @@ BLOCK_ELEMENTS = 4 * 1024 * 1024
 # The same for temporaries that are gone over several times.
 _CACHE_ELEMENTS = 256 * 1024
 _DEVICE_ELEMENTS = 16 * 1024 * 1024
+# And for those of one step, where a device has room and each of its steps costs a start.
+_DEVICE_BLOCK = 128 * 1024 * 1024
 
 
 def is_array(x: object) -> bool:
@@ -128,6 +136,28 @@ def asarray_like(values: Any, like: Array, *, dtype: Any = None) -> Array:
     return xp.asarray(values, dtype=dtype, device=device(like))
 
 
+def constant_like(values: np.ndarray, like: Array) -> Array:
+    """Return host values as `asarray_like` does, in the dtype of `like`, fit to be kept for other calls.
+
+    What PyTorch makes in inference mode may never take part in a gradient; this may.
+    """
+    if not is_torch_array(like):
+        return asarray_like(values, like, dtype=like.dtype)
+    import torch
+
+    with torch.inference_mode(False):
+        return asarray_like(values, like, dtype=like.dtype)
+
+
+def is_kept(values: Array) -> bool:
+    """Whether an array outlives the call that made it: not so what JAX traces."""
+    if not is_jax_array(values):
+        return True
+    import jax
+
+    return not isinstance(values, jax.core.Tracer)
+
+
 def to_numpy(x: Array) -> np.ndarray:
     """Return `x` as a NumPy array on the host, without a copy where possible."""
     if is_numpy_array(x):
@@ -149,8 +179,11 @@ def to_numpy(x: Array) -> np.ndarray:
 def block_slices(
     rows: int, row_elements: int, *, elements: int = BLOCK_ELEMENTS
 ) -> Iterator[slice]:
-    """Yield slices that cut `rows` rows into blocks of about `elements` values, one row at least."""
-    step = max(1, elements // max(1, row_elements))
+    """Yield slices that cut `rows` rows into blocks of about `elements` values, one row at least.
+
+    Where memory ran out before, of fewer (see `memory.halving`).
+    """
+    step = max(1, block_elements(elements) // max(1, row_elements))
     for start in range(0, rows, step):
         yield slice(start, min(start + step, rows))
 
@@ -161,6 +194,11 @@ def cache_elements(x: Array) -> int:
     Off the host, where every operation costs a launch: that fills a device.
     """
     return _CACHE_ELEMENTS if is_numpy_array(x) else _DEVICE_ELEMENTS
+
+
+def device_elements(x: Array, elements: int) -> int:
+    """Return how many elements a block may have: on the host so many, off it as many as fill a device."""
+    return elements if is_numpy_array(x) else max(elements, _DEVICE_BLOCK)
 
 
 def row_norms(x: Array) -> Array:
@@ -210,18 +248,39 @@ def gather_rows(x: Array, rows: Array) -> Array:
 
 
 def stack_rows(parts: Iterator[Array], rows: int) -> Array:
-    """Return blocks of rows, `rows` in all, as one array; in NumPy without holding them twice."""
+    """Return blocks of rows, `rows` in all, as one array; without holding them twice, but in JAX."""
     first = next(parts)
-    if not is_numpy_array(first):
-        rest = list(parts)
-        return namespace(first).concat([first, *rest], axis=0) if rest else first
-    out = np.empty((rows, *first.shape[1:]), dtype=first.dtype)
+    if first.shape[0] == rows:
+        return first
+    if is_jax_array(first):  # its arrays cannot be written to
+        return namespace(first).concat([first, *parts], axis=0)
+    out = namespace(first).empty((rows, *first.shape[1:]), dtype=first.dtype, device=device(first))
     done = first.shape[0]
-    out[:done] = first
+    out[:done, ...] = first
     for part in parts:
-        out[done : done + part.shape[0]] = part
+        out[done : done + part.shape[0], ...] = part
         done += part.shape[0]
     return out
+
+
+def bytes_as_integers(x: Array) -> Array:
+    """Return the bits of floats as integers, int64: those of float32 (half floats become such) or float64.
+
+    The standard has no such cast; the strict reference implementation goes through the host.
+    """
+    xp = namespace(x)
+    x = xp.astype(x, xp.float64 if "64" in str(x.dtype) else xp.float32, copy=False)
+    narrow = x.dtype == xp.float32
+    if is_torch_array(x) or is_numpy_array(x) or is_cupy_array(x):
+        bits = x.view(xp.int32 if narrow else xp.int64)
+    elif is_jax_array(x):
+        import jax
+
+        bits = jax.lax.bitcast_convert_type(x, xp.int32 if narrow else xp.int64)
+    else:
+        host = np.ascontiguousarray(to_numpy(x))
+        bits = asarray_like(host.view(np.int32 if narrow else np.int64), x)
+    return xp.astype(bits, xp.int64, copy=False)
 
 
 class RowBlock:

@@ -151,10 +151,10 @@ def _name(x: Array) -> str:
 def check_directions(x: Array, name: str) -> None:
     """Raise a DataError that names the first row of length zero, or too short for a direction."""
     # In float32 or wider: squares of half floats reach 0 and infinity.
-    lengths = to_numpy(row_norms(working_float(x))).reshape(-1)
-    least = scale_range(x)[0]
-    short = lengths < least
-    if short.any():
+    lengths, least = row_norms(working_float(x)), scale_range(x)[0]
+    if bool(namespace(lengths).any(lengths < least)):
+        lengths = to_numpy(lengths).reshape(-1)
+        short = lengths < least
         row = int(short.argmax())
         what = "is all zeros" if lengths[row] == 0 else f"is shorter than {least:.2g}"
         raise DataError(

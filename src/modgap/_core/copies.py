@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from modgap._core.arrays import Array, asarray_like, block_slices, gather_rows, to_numpy
+from modgap._core.arrays import (
+    Array,
+    asarray_like,
+    block_slices,
+    bytes_as_integers,
+    gather_rows,
+    namespace,
+    to_numpy,
+)
 
 __all__ = ["first_copies", "in_both", "row_keys"]
 
@@ -12,14 +20,14 @@ __all__ = ["first_copies", "in_both", "row_keys"]
 def row_keys(x: Array) -> np.ndarray:
     """Return a 64-bit hash of each row of `x` (n, d), shape (n,), the same for equal rows.
 
-    The sum of the words times random odd numbers, modulo 2^64; cost n d.
+    The sum of the words times random odd numbers, modulo 2^64; cost n d. Rows stay on their device.
     """
-    width = int(x.shape[1])
-    odd = np.random.default_rng(0).integers(0, 2**63, size=2 * width, dtype=np.uint64) * 2 + 1
-    keys = np.empty(int(x.shape[0]), dtype=np.uint64)
+    xp, width = namespace(x), int(x.shape[1])
+    odd = np.random.default_rng(0).integers(-(2**62), 2**62, size=width) * 2 + 1
+    factors = asarray_like(odd, x)
+    keys = np.empty(int(x.shape[0]), dtype=np.int64)
     for rows in block_slices(*x.shape):
-        words = _words(to_numpy(x[rows, :]))
-        keys[rows] = (words * odd[: words.shape[1]]).sum(axis=1, dtype=np.uint64)
+        keys[rows] = to_numpy(xp.sum(_words(x[rows, :]) * factors, axis=1))
     return keys
 
 
@@ -52,15 +60,12 @@ def in_both(a: Array, b: Array, keys: tuple[np.ndarray, np.ndarray]) -> np.ndarr
     return found
 
 
-def _words(host: np.ndarray) -> np.ndarray:
+def _words(rows: Array) -> Array:
     """Return the rows' bits as 64-bit words, mixed so that no bits of a float stay idle."""
-    if host.dtype.itemsize < 4:
-        host = host.astype(np.float32)
-    host = np.ascontiguousarray(host + 0)  # -0 becomes 0
-    bits = np.uint32 if host.dtype.itemsize == 4 else np.uint64
-    words: np.ndarray = host.view(bits).astype(np.uint64)
-    words ^= words >> np.uint64(29)
-    return words
+    xp = namespace(rows)
+    words = bytes_as_integers(rows + 0.0)  # -0 becomes 0
+    high = xp.bitwise_right_shift(words, xp.full_like(words, 29))
+    return xp.bitwise_xor(words, xp.bitwise_and(high, xp.full_like(words, 2**35 - 1)))
 
 
 def _equal(a: Array, rows: np.ndarray, b: Array, others: np.ndarray) -> np.ndarray:
@@ -68,8 +73,7 @@ def _equal(a: Array, rows: np.ndarray, b: Array, others: np.ndarray) -> np.ndarr
     same = np.empty(rows.size, dtype=bool)
     for part in block_slices(rows.size, int(a.shape[1])):
         left, right = (
-            to_numpy(gather_rows(x, asarray_like(picked[part], x)))
-            for x, picked in ((a, rows), (b, others))
+            gather_rows(x, asarray_like(picked[part], x)) for x, picked in ((a, rows), (b, others))
         )
-        same[part] = (left == right).all(axis=1)
+        same[part] = to_numpy(namespace(left).all(left == right, axis=1))
     return same

@@ -31,6 +31,7 @@ from modgap._core.checks import (
     check_paired,
     check_scale,
 )
+from modgap._core.memory import halving
 from modgap.errors import ArgumentError, ShapeError
 
 __all__ = ["Moments", "PrincipalAxes", "RunningMoments", "cross_scatter", "principal_axes"]
@@ -252,6 +253,7 @@ def principal_axes(moments: Moments, n_components: int | float | str = "all") ->
     return PrincipalAxes(full.variances[:keep], full.axes[:, :keep], full.rank)
 
 
+@halving
 def cross_scatter(a: Float[Array, "n d"], b: Float[Array, "n e"]) -> Float[Array, "d e"]:
     """Return sum_i (a_i - mean(a))(b_i - mean(b))^T over paired rows, float64. Cost: n d e."""
     a, b = check_paired(a, b)
@@ -264,6 +266,7 @@ def cross_scatter(a: Float[Array, "n d"], b: Float[Array, "n e"]) -> Float[Array
     return total
 
 
+@halving
 def _moments_of_rows(x: Array, precision: str) -> Moments:
     xp = namespace(x)
     running = RunningMoments(x, precision, x.shape[0])

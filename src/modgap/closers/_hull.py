@@ -8,7 +8,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from modgap._core.arrays import Array, as_float64, block_slices, namespace, row_norms, to_numpy
+from modgap._core.arrays import (
+    Array,
+    as_float64,
+    asarray_like,
+    block_slices,
+    namespace,
+    row_norms,
+    to_numpy,
+)
+from modgap._core.memory import halving
 from modgap._core.moments import Moments, principal_axes
 from modgap.closers._bounds import bound_of, multiplied, offset, recentred
 from modgap.closers._setting import Setting
@@ -69,6 +78,7 @@ def left_out(s: Setting, used: int) -> float:
     return math.sqrt(float(np.sum(np.maximum(variances[used:], error)))) + leak
 
 
+@halving
 def _largest_residual(rows: Array, moments: Moments, used: int) -> float:
     """Return the length of the longest row outside the first axes, by whichever product is smaller."""
     xp = namespace(rows)
@@ -156,8 +166,10 @@ def _within(s: Setting, span: Span) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield the items within the span, and their squared lengths about the mean, as they are stored."""
     rows = s.stats.gallery_rows
     assert rows is not None  # the caller looked
+    xp, like = namespace(rows), as_float64(rows[:1, :])
+    origin, basis = asarray_like(s.origin, like), asarray_like(span.basis, like)
     for part in block_slices(*rows.shape):
-        about = to_numpy(as_float64(rows[part, :])) - s.origin
-        inside = about @ span.basis
+        about = as_float64(rows[part, :]) - origin
+        inside = xp.matmul(about, basis)
         stored = inside if s.reduce else about
-        yield inside, np.einsum("ij,ij->i", stored, stored)
+        yield to_numpy(inside), to_numpy(xp.vecdot(stored, stored))

@@ -4,10 +4,20 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Callable
 
 import numpy as np
 
-from modgap._core.arrays import as_float64, normalize_rows, to_numpy
+from modgap._core.arrays import (
+    Array,
+    as_float64,
+    asarray_like,
+    block_slices,
+    namespace,
+    normalize_rows,
+    to_numpy,
+)
+from modgap._core.memory import halving
 from modgap._core.moments import Moments, cross_scatter
 from modgap.closers._setting import Setting, closure_of
 from modgap.closers.closure import Closure
@@ -61,10 +71,12 @@ def realign(s: Setting) -> Closure:
     spread = s.stats.gallery.total_variance
     scale = math.sqrt(s.stats.queries.total_variance / spread) if spread > 0 else 1.0
     query_rows, gallery_rows = s.stats.need_rows("realign")
-    rows = to_numpy(as_float64(gallery_rows))
-    centred = scale * (rows - s.mean)
-    goal = to_numpy(as_float64(normalize_rows(query_rows))).mean(axis=0)
-    shift, left_over = _centroid_shift(centred, goal, query_mean)
+    goal = _mean_direction(query_rows)
+    shift, left_over = _centroid_shift(
+        lambda shift: _mean_direction(gallery_rows, (scale, shift - scale * s.mean)),
+        goal,
+        query_mean,
+    )
     gallery = s.map(
         center=s.mean,
         scale=np.full(s.width, scale),
@@ -75,10 +87,24 @@ def realign(s: Setting) -> Closure:
     return closure_of("realign", s, queries, gallery, info={"centroid_residual": left_over})
 
 
+@halving
+def _mean_direction(
+    rows: Array, moved: tuple[float, np.ndarray] = (1.0, np.zeros(1))
+) -> np.ndarray:
+    """Return the mean of the rows, scaled and shifted, at unit length, (d,), float64."""
+    xp, total = namespace(rows), 0.0
+    shift = asarray_like(moved[1], as_float64(rows[:1, :]))
+    for part in block_slices(*rows.shape):
+        away = moved[0] * as_float64(rows[part, :]) + shift
+        total = total + xp.sum(normalize_rows(away), axis=0)
+    mean: np.ndarray = to_numpy(total) / int(rows.shape[0])
+    return mean
+
+
 def _centroid_shift(
-    centred: np.ndarray, goal: np.ndarray, start: np.ndarray
+    mean_at: Callable[[np.ndarray], np.ndarray], goal: np.ndarray, start: np.ndarray
 ) -> tuple[np.ndarray, float]:
-    """Return the shift after which the rows' mean on the sphere is `goal`, and how far off it is.
+    """Return the shift at which the rows' mean on the sphere is `goal`, and how far off it is.
 
     Fixed-point iteration with Anderson's (1965) acceleration: the plain one crawls along the radius
     where the rows are a tight cone.
@@ -87,7 +113,7 @@ def _centroid_shift(
     shifts: list[np.ndarray] = []
     drifts: list[np.ndarray] = []
     for _ in range(_REALIGN_ROUNDS):
-        drift = goal - normalize_rows(centred + shift).mean(axis=0)
+        drift = goal - mean_at(shift)
         shifts, drifts = [*shifts, shift][-_MEMORY:], [*drifts, drift][-_MEMORY:]
         if float(np.linalg.norm(drift)) < 1e-9:
             break

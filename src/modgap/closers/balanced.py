@@ -15,8 +15,17 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from modgap._core.arrays import Array, Float, as_float64, block_slices, to_numpy
+from modgap._core.arrays import (
+    Array,
+    Float,
+    as_float64,
+    asarray_like,
+    block_slices,
+    namespace,
+    to_numpy,
+)
 from modgap._core.checks import check_array, check_number
+from modgap._core.memory import halving
 from modgap._core.moments import Moments
 from modgap.closers._bounds import longest, off_sphere, offset
 from modgap.closers._hull import left_out
@@ -340,6 +349,7 @@ def _bound(s: Setting, pair: _Pair) -> float:
     return bound
 
 
+@halving
 def _longest(
     rows: Array | None, center: np.ndarray | None, matrix: np.ndarray, most: float
 ) -> float:
@@ -348,12 +358,14 @@ def _longest(
         return most
     side = AffineMap(len(matrix), center=center, left=matrix, residual=False)
     longest = 0.0
+    xp = namespace(rows)
     for part in block_slices(*rows.shape):
-        mapped = to_numpy(side(rows[part, :]))
-        longest = max(longest, float(np.max(np.einsum("ij,ij->i", mapped, mapped))))
+        mapped = side(rows[part, :])
+        longest = max(longest, float(xp.max(xp.vecdot(mapped, mapped))))
     return math.sqrt(longest)
 
 
+@halving
 def _widest(
     rows: Array | None, center: np.ndarray | None, matrix: np.ndarray, most: float
 ) -> float:
@@ -361,12 +373,15 @@ def _widest(
     weights = np.einsum("ij,ij->i", matrix, matrix)
     if rows is None:
         return most * math.sqrt(float(np.max(weights)))
-    largest = 0.0
+    xp, largest = namespace(rows), 0.0
+    like = as_float64(rows[:1, :])
+    shares = asarray_like(weights, like)
+    origin = None if center is None else asarray_like(center, like)
     for part in block_slices(*rows.shape):
-        block = to_numpy(as_float64(rows[part, :]))
-        if center is not None:
-            block = block - center
-        largest = max(largest, float(np.max(block**2 @ weights)))
+        block = as_float64(rows[part, :])
+        if origin is not None:
+            block = block - origin
+        largest = max(largest, float(xp.max(xp.matmul(block * block, shares))))
     return math.sqrt(largest)
 
 

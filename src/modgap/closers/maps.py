@@ -11,12 +11,19 @@ import numpy as np
 from modgap._core.arrays import (
     Array,
     Float,
-    asarray_like,
+    block_slices,
+    constant_like,
+    device,
+    device_elements,
+    is_kept,
     is_numpy_array,
+    namespace,
     normalize_rows,
+    stack_rows,
     working_float,
 )
 from modgap._core.checks import check_array
+from modgap._core.memory import halving
 from modgap.errors import ClosureError, ShapeError
 
 __all__ = ["PARTS", "AffineMap", "apply_constants"]
@@ -162,9 +169,21 @@ class AffineMap:
                 f"this map was fitted for embeddings of dimension {self.width}; "
                 f"got rows of dimension {rows.shape[-1]}"
             )
-        out = working_float(rows)
         if self.is_identity:
-            return out
+            return working_float(rows)
+        if is_numpy_array(rows) or rows.ndim != 2:
+            return self._mapped(rows)
+        return self._mapped_on_device(rows)
+
+    @halving
+    def _mapped_on_device(self, rows: Array) -> Array:
+        """Map rows of any library in blocks that leave room on a device for what comes between."""
+        elements = device_elements(rows, _PIECE_ELEMENTS)
+        parts = block_slices(*rows.shape, elements=elements)
+        return stack_rows((self._mapped(rows[part, :]) for part in parts), rows.shape[0])
+
+    def _mapped(self, rows: Array) -> Array:
+        out = working_float(rows)
         if self.normalize_input:
             out = normalize_rows(out)
         constants = {name: self._like(name, each, out) for name, each in self.constants.items()}
@@ -172,9 +191,7 @@ class AffineMap:
             out = _in_pieces(out, constants)
         else:
             out = apply_constants(out, constants)
-        if self.normalize_output:
-            out = normalize_rows(out)
-        return out
+        return normalize_rows(out) if self.normalize_output else out
 
     def stream(self, blocks: Iterable[Array]) -> Iterator[Array]:
         """Yield the mapped blocks one by one."""
@@ -217,16 +234,17 @@ class AffineMap:
         )
 
     def _like(self, name: str, values: np.ndarray, rows: Array) -> Array:
-        """Return constants as the rows are; NumPy's are kept, for a stream asks for every block."""
-        if not is_numpy_array(rows):
-            return asarray_like(values, rows, dtype=rows.dtype)
-        key = (name, rows.dtype.str)
-        if key not in self._casts:
-            self._casts[key] = np.asarray(values, dtype=rows.dtype)
-        return self._casts[key]
+        """Return constants as the rows are, moved there once: a stream asks for every block."""
+        key = (name, namespace(rows).__name__, str(rows.dtype), str(device(rows)))
+        if key not in self._moved:
+            moved = constant_like(values, rows)
+            if not is_kept(moved):
+                return moved
+            self._moved[key] = moved
+        return self._moved[key]
 
     @cached_property
-    def _casts(self) -> dict[tuple[str, str], np.ndarray]:
+    def _moved(self) -> dict[tuple[str, ...], Array]:
         return {}
 
 

@@ -22,6 +22,7 @@ from modgap._core.arrays import (
     working_float,
 )
 from modgap._core.checks import check_clouds
+from modgap._core.memory import halving
 from modgap._core.moments import Moments, PrincipalAxes
 from modgap.decisions.metric import Metric
 from modgap.errors import ArgumentError, ShapeError
@@ -203,14 +204,8 @@ class Statistics:
             if self.metric.is_distance:
                 reach = moments.radius + float(np.linalg.norm(mean - self.gallery_mean))
             return moments.count, mean, reach
-        xp = namespace(rows)
-        total, reach = np.zeros(self.width), 0.0
         origin = self.gallery.mean if self.metric.is_distance else 0.0 * self.gallery.mean
-        for part in block_slices(*rows.shape):
-            block = as_float64(rows[part, :])
-            total = total + to_numpy(xp.sum(block, axis=0))
-            reach = max(reach, float(xp.max(row_norms(block - origin))))
-        return int(rows.shape[0]), total / rows.shape[0], reach
+        return int(rows.shape[0]), *_mean_and_reach(rows, origin)
 
     def need_rows(self, method: str) -> tuple[Array, Array]:
         """Return the prepared rows of both clouds.
@@ -237,6 +232,17 @@ def _deciding_eps(stored: float) -> float:
     return min(stored, float(np.finfo(np.float32).eps))
 
 
+@halving
+def _mean_and_reach(rows: Array, origin: Array) -> tuple[np.ndarray, float]:
+    """Return the mean of the rows, (d,), and how far the furthest is from the origin."""
+    xp, total, reach = namespace(rows), np.zeros(int(rows.shape[1])), 0.0
+    for part in block_slices(*rows.shape):
+        block = as_float64(rows[part, :])
+        total = total + to_numpy(xp.sum(block, axis=0))
+        reach = max(reach, float(xp.max(row_norms(block - origin))))
+    return total / int(rows.shape[0]), reach
+
+
 def _probes(rows: Array | None, moments: Moments | None) -> np.ndarray:
     """Return rows evenly spread over those given; without any, rows as far out as the moments allow."""
     if rows is not None:
@@ -251,6 +257,7 @@ def _probes(rows: Array | None, moments: Moments | None) -> np.ndarray:
     return probes
 
 
+@halving
 def longest_row(rows: Array) -> float:
     """Return the length of the longest row."""
     xp = namespace(rows)

@@ -12,7 +12,15 @@ from functools import cached_property
 
 import numpy as np
 
-from modgap._core.arrays import Array, as_float64, block_slices, to_numpy
+from modgap._core.arrays import (
+    Array,
+    as_float64,
+    asarray_like,
+    block_slices,
+    namespace,
+    to_numpy,
+)
+from modgap._core.memory import halving
 from modgap._core.moments import Moments
 from modgap.closers.closure import Closure
 from modgap.closers.maps import AffineMap
@@ -96,17 +104,15 @@ class ScoreNoise:
     closure: Closure
     gallery: Moments
 
-    def before(self, rows: np.ndarray) -> np.ndarray:
+    def before(self, rows: Array) -> np.ndarray:
         """Return the squares that queries (m, d), as the metric sees them, are exposed to, (m,)."""
-        return self._stored * _exposed(
-            rows, self._items if self.closure.metric.is_distance else None
-        )
+        items = self._items if self.closure.metric.is_distance else None
+        return self._stored * to_numpy(_exposed(rows, items))
 
-    def after(self, rows: np.ndarray) -> np.ndarray:
+    def after(self, rows: Array) -> np.ndarray:
         """Return what is left of them."""
-        mapped = to_numpy(self.closure.queries(rows))
-        center = self._mapped if self.closure.comparison.is_distance else None
-        return self._stored_after * _exposed(mapped, center)
+        items = self._mapped if self.closure.comparison.is_distance else None
+        return self._stored_after * to_numpy(_exposed(self.closure.queries(rows), items))
 
     def bits(self, queries: Moments) -> float | None:
         """Return the bits that the closure saves on queries of which there are moments; see `bits_of`."""
@@ -117,7 +123,7 @@ class ScoreNoise:
             there, spread = self._mapped
             at = _affine(self.closure.queries, mean)
             mapped += spread + float(there @ there - 2 * at @ there)
-        before = self._stored * (queries.total_variance + float(_exposed(mean[None], center)[0]))
+        before = self._stored * (queries.total_variance + float(_exposed(mean[None, :], center)[0]))
         return bits_of(before, self._stored_after * mapped)
 
     @cached_property
@@ -176,21 +182,27 @@ def summaries_of(
     return found
 
 
+@halving
 def _mean(rows: Array) -> np.ndarray:
-    total = np.zeros(int(rows.shape[1]))
+    xp, total = namespace(rows), np.zeros(int(rows.shape[1]))
     for part in block_slices(*rows.shape):
-        total += to_numpy(as_float64(rows[part, :])).sum(axis=0)
+        total += to_numpy(xp.sum(as_float64(rows[part, :]), axis=0))
     return total / int(rows.shape[0])
 
 
+@halving
 def side_of_rows(rows: Array, axes: np.ndarray, mean: np.ndarray) -> SideSummary:
     """Return the summary of rows as the metric sees them, of which the mean is known."""
+    xp = namespace(rows)
     within, variance = np.zeros((axes.shape[1],) * 2), 0.0
+    constants = None
     for part in block_slices(*rows.shape):
-        away = to_numpy(as_float64(rows[part, :])) - mean
-        along = away @ axes
-        within += along.T @ along
-        variance += float(np.sum(away * away))
+        block = as_float64(rows[part, :])
+        constants = constants or (asarray_like(mean, block), asarray_like(axes, block))
+        away = block - constants[0]
+        along = xp.matmul(away, constants[1])
+        within += to_numpy(xp.matmul(along.T, along))
+        variance += float(xp.sum(away * away))
     count = int(rows.shape[0])
     return SideSummary(count, mean, within / count, variance / count)
 
@@ -202,7 +214,7 @@ def _bits(closure: Closure, stats: Statistics) -> float | None:
     if stats.query_moments is not None or stats.query_rows is None:
         return noise.bits(stats.queries)
     step = -(-stats.query_rows.shape[0] // _SAMPLE)
-    some = to_numpy(as_float64(stats.query_rows[::step, :]))
+    some = as_float64(stats.query_rows[::step, :])
     return bits_of(float(np.mean(noise.before(some))), float(np.mean(noise.after(some))))
 
 
@@ -213,12 +225,13 @@ def bits_of(before: float, after: float) -> float | None:
     return math.log2(before / after) / 2
 
 
-def _exposed(rows: np.ndarray, items: tuple[np.ndarray, float] | None) -> np.ndarray:
+def _exposed(rows: Array, items: tuple[np.ndarray, float] | None) -> Array:
     """Return |y|^2, or by distance the mean over the items of |y - x|^2."""
+    xp = namespace(rows)
     if items is None:
-        return np.asarray(np.einsum("ij,ij->i", rows, rows))
-    away = rows - items[0]
-    return np.asarray(np.einsum("ij,ij->i", away, away) + items[1])
+        return xp.vecdot(rows, rows)
+    away = rows - asarray_like(items[0], rows)
+    return xp.vecdot(away, away) + items[1]
 
 
 def _affine(side: AffineMap, row: np.ndarray) -> np.ndarray:

@@ -16,12 +16,14 @@ from modgap._core.arrays import (
     row_norms,
 )
 from modgap._core.checks import check_choice, check_clouds
+from modgap._core.memory import halving
 from modgap.decisions.metric import Metric, as_metric
 from modgap.decisions.neighbors import first_copies, nearest
 
 __all__ = ["certified_radius"]
 
 
+@halving
 def certified_radius(
     queries: Float[Array, "m d"],
     gallery: Float[Array, "n d"],

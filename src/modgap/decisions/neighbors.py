@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from modgap._core import copies
 from modgap._core.arrays import (
     Array,
     Float,
@@ -20,13 +21,14 @@ from modgap._core.arrays import (
     block_slices,
     cache_elements,
     device,
+    device_elements,
     dtype_eps,
     gather_rows,
+    is_numpy_array,
     longest_row,
     namespace,
     row_norms,
     stack_rows,
-    to_numpy,
     working_float,
 )
 from modgap._core.checks import (
@@ -35,6 +37,7 @@ from modgap._core.checks import (
     check_count,
     check_same_width,
 )
+from modgap._core.memory import halving
 from modgap.decisions.choices import check_present
 from modgap.decisions.metric import INNER_PRODUCT, Metric, as_metric
 from modgap.decisions.top_k import top_k
@@ -43,7 +46,10 @@ from modgap.errors import ShapeError
 __all__ = ["Neighbors", "first_copies", "margins", "nearest", "nearest_candidates"]
 
 _QUERY_BLOCK = 2048
+_DEVICE_QUERY_BLOCK = 8192
 _SCORE_ELEMENTS = 8 * 1024 * 1024
+#: Tells the rows of one query from equal ones of another, modulo 2^64.
+_ODD = np.int64(0x5851F42D4C957F2D)
 #: Items found beyond the k asked for, among which float64 scores settle what rounding left open.
 _SPARE = 3
 
@@ -102,6 +108,7 @@ def nearest(
     return search(queries, gallery, k, metric)
 
 
+@halving
 def nearest_candidates(
     queries: Float[Array, "m d"],
     candidates: Float[Array, "m c d"],
@@ -184,14 +191,16 @@ def check_candidates(
 def first_copies(gallery: Array) -> np.ndarray | None:
     """Return, per item, the lowest index of an equal one (of the same query); None if all differ.
 
-    Copies tie whatever the noise on the queries, but products round them apart.
+    Copies tie whatever the noise on the queries, but products round them apart. Shape (1, n), or (m, c)
+    where each query has its own candidates.
     """
-    host = to_numpy(gallery)
-    copies = np.empty((1 if host.ndim == 2 else host.shape[0], host.shape[-2]), dtype=np.int64)
-    for own, first in zip(host[None] if host.ndim == 2 else host, copies, strict=True):
-        seen: dict[bytes, int] = {}
-        first[:] = [seen.setdefault(row.tobytes(), i) for i, row in enumerate(own)]
-    return None if (copies == np.arange(copies.shape[1])).all() else copies
+    xp, items = namespace(gallery), int(gallery.shape[-2])
+    flat = xp.reshape(gallery, (-1, gallery.shape[-1]))
+    keys = copies.row_keys(flat)
+    owner = np.arange(keys.size) // items
+    keys += owner * _ODD  # equal rows of two queries are no copies
+    found = copies.first_copies(flat, keys).reshape(-1, items) - owner.reshape(-1, items) * items
+    return None if (found == np.arange(items)).all() else found
 
 
 def _item_scores(queries: Array, gallery: Array, indices: Array, metric: Metric) -> Array:
@@ -206,12 +215,14 @@ def _item_scores(queries: Array, gallery: Array, indices: Array, metric: Metric)
     return xp.concat(found, axis=0)
 
 
+@halving
 def search(queries: Array, gallery: Array, k: int, metric: Metric) -> Neighbors:
     """Return what `nearest` does, for arrays that were checked before."""
     xp = namespace(queries)
     pivot = xp.mean(working_float(gallery[: min(4096, gallery.shape[0]), :]), axis=0)
     found = []
-    for rows in block_slices(queries.shape[0], 1, elements=_QUERY_BLOCK):
+    block_rows = _QUERY_BLOCK if is_numpy_array(queries) else _DEVICE_QUERY_BLOCK
+    for rows in block_slices(queries.shape[0], 1, elements=block_rows):
         block = queries[rows, :]
         form = _search_form(block, metric, pivot, side="queries")
         values, indices, slack = _search_block(form, gallery, k + _SPARE, metric, pivot)
@@ -295,7 +306,8 @@ def _search_block(
 def _gallery_blocks(
     gallery: Array, queries: int, metric: Metric, pivot: Array
 ) -> Iterator[tuple[int, Array]]:
-    for rows in block_slices(gallery.shape[0], max(queries, 512), elements=_SCORE_ELEMENTS):
+    elements = device_elements(gallery, _SCORE_ELEMENTS)
+    for rows in block_slices(gallery.shape[0], max(queries, 512), elements=elements):
         yield rows.start, _search_form(gallery[rows, :], metric, pivot, side="gallery")
 
 

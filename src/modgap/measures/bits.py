@@ -12,6 +12,7 @@ from modgap._core.arrays import Array, Float, to_numpy
 from modgap._core.checks import check_count, check_number
 from modgap._core.clouds import Cloud
 from modgap._core.json import plain
+from modgap._core.memory import halving
 from modgap._core.opening import open_clouds
 from modgap.closers._transport import (
     FOLDS,
@@ -228,6 +229,7 @@ class GapInBits:
         return found
 
 
+@halving
 def gap_in_bits(
     queries: Float[Array, "m d"],
     gallery: Float[Array, "n d"],

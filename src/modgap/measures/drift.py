@@ -10,7 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from modgap._core.arrays import Array, Float, as_float64, block_slices, to_numpy
+from modgap._core.arrays import (
+    Array,
+    Float,
+    as_float64,
+    asarray_like,
+    block_slices,
+    longest_row,
+    namespace,
+    to_numpy,
+)
 from modgap._core.checks import check_choice, check_clouds, check_count, check_number
 from modgap._core.moments import Moments
 from modgap.closers import fit_moments
@@ -198,7 +207,7 @@ def _read(closure: Closure, blocks: Iterable[Array], reach: _Reach | None) -> Mo
         for block in blocks:
             rows = closure.metric.prepare(block)
             if reach is not None:
-                reach.look(to_numpy(as_float64(rows)))
+                reach.look(as_float64(rows))
             yield rows
 
     items = Moments.from_blocks(prepared(), precision="float64")
@@ -220,39 +229,42 @@ class _Reach:
         self._closure, self._right = closure, right
         self._error = left @ right.T / closure.gain - np.eye(len(left))
         self._constant = right @ closure.queries.offset / closure.gain
-        self._center: np.ndarray | None = None
+        self._there: tuple[Array, ...] | None = None
         self._far = self._beyond = 0.0
         self._low, self._high = math.inf, -math.inf
 
-    def look(self, items: np.ndarray) -> None:
-        """Take in some items."""
-        if self._center is None:
-            summary = self._closure.summary
-            self._center = items.mean(axis=0) if summary is None else summary.gallery.mean
-        away = items - self._center
-        self._far = max(self._far, _longest(away))
-        self._beyond = max(self._beyond, _longest(away @ self._error.T))
-        alone = items @ self._constant
+    def look(self, items: Array) -> None:
+        """Take in some items, float64, where they are."""
+        xp = namespace(items)
+        if self._there is None:
+            self._there = tuple(asarray_like(each, items) for each in self._constants(items))
+        center, error, constant, right, offset = self._there
+        away = items - center
+        self._far = max(self._far, longest_row(away))
+        self._beyond = max(self._beyond, longest_row(xp.matmul(away, error)))
+        alone = xp.matmul(items, constant)
         if self._closure.metric.is_distance:
-            alone = alone + np.einsum("ij,ij->i", items, items) / 2
+            alone = alone + xp.vecdot(items, items) / 2
         if self._closure.comparison.is_distance:
-            mapped = items @ self._right + self._closure.gallery.offset
-            alone = alone - np.einsum("ij,ij->i", mapped, mapped) / (2 * self._closure.gain)
-        self._low = min(self._low, float(alone.min()))
-        self._high = max(self._high, float(alone.max()))
+            mapped = xp.matmul(items, right) + offset
+            alone = alone - xp.vecdot(mapped, mapped) / (2 * self._closure.gain)
+        self._low = min(self._low, float(xp.min(alone)))
+        self._high = max(self._high, float(xp.max(alone)))
+
+    def _constants(self, first: Array) -> tuple[np.ndarray, ...]:
+        summary = self._closure.summary
+        center = to_numpy(first).mean(axis=0) if summary is None else summary.gallery.mean
+        offset = self._closure.gallery.offset
+        return center, self._error.T, self._constant, self._right, offset
 
     def most(self, queries: np.ndarray) -> float:
         """Return the most that a difference of two scores of these queries can change by."""
-        along = _longest(queries @ self._error) * self._far
-        return 2 * min(along, _longest(queries) * self._beyond) + self._high - self._low
+        along = longest_row(queries @ self._error) * self._far
+        return 2 * min(along, longest_row(queries) * self._beyond) + self._high - self._low
 
 
 def _matrix(side: AffineMap) -> np.ndarray:
     return np.eye(side.width) if side.matrix is None else side.matrix
-
-
-def _longest(rows: np.ndarray) -> float:
-    return math.sqrt(float(np.max(np.einsum("ij,ij->i", rows, rows))))
 
 
 def _exactness(closure: Closure, left_out: float, resolution: float) -> ExactnessDrift:

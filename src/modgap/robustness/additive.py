@@ -9,6 +9,7 @@ import numpy as np
 
 from modgap._core.arrays import Array, Float, as_float64, block_slices, namespace
 from modgap._core.checks import check_number
+from modgap._core.random import Draws
 from modgap.errors import ArgumentError
 from modgap.robustness.kinds import RandomNoise
 
@@ -82,7 +83,7 @@ class Gaussian(RandomNoise):
         """Return the standard deviation on rows such as these."""
         return self.scale * spread(rows) if self.relative else self.scale
 
-    def unit_draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    def unit_draw(self, rng: Draws, shape: tuple[int, ...]) -> Array:
         """Return standard normal values, float32."""
         return rng.standard_normal(shape, dtype=np.float32)
 
@@ -112,7 +113,7 @@ class Uniform(RandomNoise):
         """Factor of the unit draw."""
         return float(self.half_width)
 
-    def unit_draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    def unit_draw(self, rng: Draws, shape: tuple[int, ...]) -> Array:
         """Return uniform values in [-1, 1], float32."""
         return 2 * rng.random(shape, dtype=np.float32) - 1
 

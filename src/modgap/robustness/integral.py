@@ -9,6 +9,7 @@ import numpy as np
 
 from modgap._core.arrays import Array, Float, Int, asarray_like, is_array, to_numpy
 from modgap._core.checks import check_clouds, check_indices, check_number
+from modgap._core.memory import halving
 from modgap.decisions.metric import Metric, as_metric
 from modgap.decisions.neighbors import check_candidates, nearest, nearest_candidates
 from modgap.errors import ArgumentError, ShapeError
@@ -18,6 +19,7 @@ from modgap.robustness.solver import solve
 __all__ = ["candidate_win_probability", "win_probability"]
 
 
+@halving
 def win_probability(
     queries: Float[Array, "m d"],
     gallery: Float[Array, "n d"],
@@ -75,6 +77,7 @@ def win_probability(
     return probability if np.ndim(targets) == 2 else probability[:, :, 0]
 
 
+@halving
 def candidate_win_probability(
     queries: Float[Array, "m d"],
     candidates: Float[Array, "m c d"],

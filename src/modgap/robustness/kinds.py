@@ -11,10 +11,9 @@ from abc import ABC, abstractmethod
 from dataclasses import Field, fields
 from typing import Any, ClassVar, TypeAlias
 
-import numpy as np
-
 from modgap._core.arrays import Array, Float
 from modgap._core.checks import check_choice, check_number
+from modgap._core.random import Draws
 from modgap.errors import ArgumentError
 
 __all__ = ["Code", "Noise", "RandomNoise", "Range", "check_range", "digits"]
@@ -89,8 +88,8 @@ class RandomNoise(Noise):
         return self.scale
 
     @abstractmethod
-    def unit_draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-        """Return one draw of size one, float32."""
+    def unit_draw(self, rng: Draws, shape: tuple[int, ...]) -> Array:
+        """Return one draw of size one, float32: on the host, or where `rng` draws."""
 
 
 class Code(Noise):

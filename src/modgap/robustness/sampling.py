@@ -19,11 +19,14 @@ from modgap._core.arrays import (
     Array,
     asarray_like,
     block_slices,
+    device_elements,
     namespace,
     normalize_rows,
     to_numpy,
     working_float,
 )
+from modgap._core.memory import halving
+from modgap._core.random import Draws, as_drawn, draws_for
 from modgap.decisions.metric import Metric
 from modgap.decisions.neighbors import first_copies
 from modgap.robustness.kinds import RandomNoise
@@ -57,6 +60,7 @@ class Sampled:
         return float(self.draw_means.std(ddof=1) / np.sqrt(draws)) if draws > 1 else float("nan")
 
 
+@halving
 def sample_decisions(
     systems: Sequence[System],
     targets: Sequence[np.ndarray],
@@ -94,13 +98,14 @@ def sample_decisions(
             [noise.size_on(stored_on(system, noise)) for noise in noises] for system in systems
         ]
     sweep = _Sweep.of(systems, targets, noises[0], sizes, draws)
-    elements = max(1, _SCORE_ELEMENTS // (systems[0].gallery.shape[-2] * (2 + len(systems))))
+    most = device_elements(systems[0].queries, _SCORE_ELEMENTS)
+    elements = max(1, most // (systems[0].gallery.shape[-2] * (2 + len(systems))))
     for rows in block_slices(systems[0].queries.shape[0], 1, elements=elements):
         parts = [_Part.of(system, rows, sweep.side) for system in systems]
         for draw in range(draws):
             rng_of = (seed, draw, rows.start if sweep.per_block else 0)
             for members in sweep.groups:
-                sweep.one_draw(parts, members, rows, draw, np.random.default_rng(rng_of))
+                sweep.one_draw(parts, members, rows, draw, draws_for(parts[0].y, rng_of))
             if progress is not None:
                 progress(1)
     return sweep.results()
@@ -125,10 +130,10 @@ def sample_before(
         return _noise_free(system, targets, draws)
     wins, means = np.zeros(targets.shape), np.zeros(draws)
     for draw in range(draws):
-        rng = np.random.default_rng((seed, draw, 0))
+        rng = draws_for(system.queries, (seed, draw, 0))
         moved = []
         for rows, _ in system.origin.parts:
-            e = asarray_like(noise.unit_draw(rng, tuple(rows.shape)), rows, dtype=rows.dtype)
+            e = as_drawn(noise.unit_draw(rng, tuple(rows.shape)), rows)
             moved.append(rows + size * e)
         stored = system.origin.stored(moved)
         found = System(system.queries, stored, system.comparison, present=system.present)
@@ -201,12 +206,12 @@ class _Sweep:
         members: list[int],
         rows: slice,
         draw: int,
-        rng: np.random.Generator,
+        rng: Draws,
     ) -> None:
         """Count what one draw does to a block of queries, in the systems of one group."""
         first = parts[members[0]]
         moving = first.x if self.side == "gallery" else first.y
-        e = asarray_like(self.noise.unit_draw(rng, tuple(moving.shape)), moving, dtype=moving.dtype)
+        e = as_drawn(self.noise.unit_draw(rng, tuple(moving.shape)), moving)
         shared = _product(first.y, e) if self.side == "gallery" else _product(e, first.x)
         xp = namespace(moving)
         noise_squared = xp.sum(e * e, axis=-1)

@@ -26,7 +26,7 @@ def run(*, quick: bool, rounds: int | None = None) -> dict[str, Any]:
         engines = [Svs()]
     codecs = ["faiss:SQ8"] if quick else ["faiss:flat", "faiss:SQ8", "faiss:SQ4"]
     found = [case.study(engines=engines, codecs=codecs, maps=maps, sample=400)]
-    if not quick:  # the rotation takes a minute to learn
-        codecs = ["faiss:PQ32", "faiss:OPQ32,PQ32"]
+    if not quick:  # the rotations take minutes to learn
+        codecs = ["faiss:PQ32", "faiss:OPQ32,PQ32", "faiss:PQ64", "faiss:OPQ64,PQ64"]
         found.append(case.study(codecs=codecs, maps=["none", "balanced"], sample=400))
     return document(case, found)

@@ -19,6 +19,7 @@ from modgap._core.arrays import (
     device,
     dtype_eps,
     float64,
+    is_numpy_array,
     namespace,
     to_numpy,
     working_float,
@@ -40,6 +41,7 @@ __all__ = ["Moments", "PrincipalAxes", "RunningMoments", "cross_scatter", "princ
 #: float32 sums of products keep seven digits before they are added up in float64.
 _BLOCK_ROWS = 4096
 _PIVOT_ROWS = 256
+_FEW_ROWS = 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -333,14 +335,9 @@ class RunningMoments:
             self.close()
         rows = self._cast(rows)
         near = self._block.append_difference(rows, self._pivot)
-        if near.dtype == self._origin.dtype:
-            # Far from the origin sums of what is left keep digits that sums of rows would lose.
-            self.total += xp.sum(near, axis=0)
-        else:  # the rows themselves are exact, what is left of them in float32 is not
-            whole = xp.sum(rows, axis=0, dtype=self._origin.dtype)
-            self.total += whole - rows.shape[0] * self._origin
-        lengths = xp.vecdot(rows, rows)
-        self._extremes.append((xp.min(lengths), xp.max(lengths), xp.max(xp.vecdot(near, near))))
+        self.total += _column_sums(near)
+        squares = xp.vecdot(rows, rows)
+        self._extremes.append((xp.min(squares), xp.max(squares), xp.max(xp.vecdot(near, near))))
         self.count += rows.shape[0]
 
     def close(self) -> None:
@@ -366,6 +363,19 @@ class RunningMoments:
             longest=math.sqrt(float(xp.max(lengths[:, 1]))),
             radius=radius + math.sqrt(float(xp.sum(shift * shift))),
         )
+
+
+def _column_sums(x: Array) -> Array:
+    """Return the sum of each column in float64, of float32 in NumPy without widening every value.
+
+    Rows are added up in float32 a few at a time, by a matrix product: 1e-8 of a column's spread is lost.
+    """
+    xp = namespace(x)
+    rest = x.shape[0] % _FEW_ROWS
+    if not is_numpy_array(x) or x.dtype == np.float64 or rest == x.shape[0]:
+        return xp.sum(x, axis=0, dtype=float64(xp))
+    few = np.matmul(np.ones(_FEW_ROWS, x.dtype), x[rest:].reshape(-1, _FEW_ROWS, x.shape[1]))
+    return np.sum(few, axis=0, dtype=np.float64) + np.sum(x[:rest], axis=0, dtype=np.float64)
 
 
 def _float64_mean(x: Array) -> Array:

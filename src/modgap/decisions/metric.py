@@ -53,8 +53,11 @@ class Metric(str):
     needs_directions: ClassVar[bool] = False
     is_distance: ClassVar[bool] = False
 
-    def prepare(self, rows: Array) -> Array:
-        """Return the rows as the metric sees them: by cosine of unit length, float32 at least."""
+    def prepare(self, rows: Array, squares: Array | None = None) -> Array:
+        """Return the rows as the metric sees them: by cosine of unit length, float32 at least.
+
+        `squares` (n,) are their squared lengths where they are known, and within the dtype's range.
+        """
         return rows
 
     def pair_scores(self, queries: Array, items: Array) -> Array:
@@ -92,8 +95,10 @@ class Cosine(Metric):
     words = "cosine"
     needs_directions = True
 
-    def prepare(self, rows: Array) -> Array:
+    def prepare(self, rows: Array, squares: Array | None = None) -> Array:
         """Return unit rows."""
+        if squares is not None:
+            return rows / namespace(squares).sqrt(squares)[:, None]
         return normalize_rows(working_float(rows))
 
     def pair_scores(self, queries: Array, items: Array) -> Array:

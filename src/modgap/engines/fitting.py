@@ -88,18 +88,18 @@ class ReadShards:
             piece.first,
             self.source,
             reading.name,
+            reading.metric.prepare,
             zero_rows=not reading.metric.needs_directions,
         )
         done = 0
         with closing(parts):
-            for part in parts:
-                rows = reading.metric.prepare(part)
+            for rows in parts:
                 for name, own in self._divided(rows, piece, done):
                     if name not in running:
                         running[name] = RunningMoments(own, reading.precision, _WAITING // clouds)
                     running[name].add(own)
-                tell(len(part))
-                done += len(part)
+                tell(len(rows))
+                done += len(rows)
         eps = max(eps, dtype_eps(rows))
         return {name: cloud.moments(eps) for name, cloud in running.items()}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
@@ -11,7 +12,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from modgap._core.arrays import block_slices, cache_elements, scale_range
+from modgap._core.arrays import block_slices, cache_elements, namespace, scale_range
 from modgap._core.checks import check_cloud
 from modgap.errors import DataError
 from modgap.io._shard import Shard
@@ -22,8 +23,10 @@ Item = TypeVar("Item")
 
 #: Rows per block: float64 copies of a block of 1,024 dimensions take 128 MiB.
 _ROWS = 16384
-#: Rows that are read at a time where they are looked at in small parts, while the next are on their way.
+#: Rows that are read at a time where they are looked at in small parts.
 _READ_ROWS = 4096
+#: Small parts that are made ahead, 1 MiB of float32 each at most: about as many as are multiplied together.
+_AHEAD = 8
 #: Small shards are read together until a task has so many bytes: what it costs to hand one over, a few
 #: MiB of moments or of a map, is then little beside it.
 _TASK_BYTES = 32 * 1024 * 1024
@@ -85,24 +88,45 @@ def checked_blocks(
 
 
 def checked_parts(
-    shards: Sequence[Shard], first: int, source: str, name: str, *, zero_rows: bool
+    shards: Sequence[Shard],
+    first: int,
+    source: str,
+    name: str,
+    prepare: Callable[[np.ndarray, np.ndarray | None], np.ndarray],
+    *,
+    zero_rows: bool,
 ) -> Generator[np.ndarray, None, None]:
-    """Yield what `checked_blocks` yields, in parts that stay in a core's cache, and read ahead of them.
+    """Yield what `checked_blocks` yields, prepared, in parts that stay in a core's cache.
 
-    What is done to each part costs little memory traffic, and a disk is waited for only where it is
-    slower than that.
+    A thread reads, checks and prepares the next parts while the last one is worked on: a disk is waited
+    for only where it is slower than that work.
+
+    Parameters
+    ----------
+    prepare : callable
+        Gets the rows (b, d) of a part and their squared lengths (b,), and returns rows. The lengths are
+        None where the check has not come by them: they may then leave the range of the dtype.
     """
-    with closing(_ahead(_stored(shards, _READ_ROWS))) as blocks:
-        for block in blocks:
-            for rows in block_slices(*block.shape, elements=cache_elements(block)):
-                stored = block[rows]
-                part = _widened(stored) if stored.dtype == np.float16 else stored
-                if not _is_sound(part, stored.dtype, zero_rows):
-                    part = widen_halves(stored) if stored.dtype == np.float16 else stored
-                    with counting_rows(first + rows.start, source):
-                        check_cloud(part, name, zero_rows=zero_rows)
-                yield part
-            first += len(block)
+    parts = _checked_parts(shards, first, source, name, zero_rows)
+    with closing(_ahead(prepare(rows, squares) for rows, squares in parts)) as prepared:
+        yield from prepared
+
+
+def _checked_parts(
+    shards: Sequence[Shard], first: int, source: str, name: str, zero_rows: bool
+) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+    for block in _stored(shards, _READ_ROWS):
+        for rows in block_slices(*block.shape, elements=cache_elements(block)):
+            stored = block[rows]
+            halves = stored.dtype == np.float16
+            part = _widened(stored) if halves else stored
+            squares = _sound_squares(part, halves, zero_rows)
+            if squares is None:
+                part = widen_halves(stored) if halves else stored
+                with counting_rows(first + rows.start, source):
+                    check_cloud(part, name, zero_rows=zero_rows)
+            yield part, squares
+        first += len(block)
 
 
 def widen_halves(x: np.ndarray) -> np.ndarray:
@@ -126,17 +150,21 @@ def _widened(x: np.ndarray) -> np.ndarray:
     return values
 
 
-def _is_sound(rows: np.ndarray, stored: np.dtype, zero_rows: bool) -> bool:
-    """Whether rows pass `check_cloud` at first sight: two looks at each value, and one at each row."""
+def _sound_squares(rows: np.ndarray, halves: bool, zero_rows: bool) -> np.ndarray | None:
+    """Return the squared length of each row if they show at first sight that `check_cloud` would pass.
+
+    No value is larger than the length of its row, and what is not finite makes a length that is not.
+    """
     if rows.dtype.kind != "f":
-        return False
+        return None
     low, high = scale_range(rows)
-    if stored == np.float16:
-        high = min(high, np.nextafter(_BEYOND_HALVES, np.float32(0)))
-    with np.errstate(invalid="ignore"):
-        largest = max(-float(rows.min()), float(rows.max()))
-    # A row without a direction begins with next to nothing, and few others do.
-    return low <= largest <= high and (zero_rows or bool((np.abs(rows[:, 0]) >= low).all()))
+    with np.errstate(over="ignore", invalid="ignore"):
+        squares = namespace(rows).vecdot(rows, rows)
+    least, most = squares.min(), squares.max()
+    # NaN and infinity of half floats were widened to numbers beyond all others.
+    if not most < _BEYOND_HALVES**2 if halves else not most <= high**2:
+        return None
+    return squares if (most if zero_rows else least) >= rows.shape[1] * low**2 else None
 
 
 def _stored(shards: Sequence[Shard], rows: int) -> Iterator[np.ndarray]:
@@ -145,13 +173,16 @@ def _stored(shards: Sequence[Shard], rows: int) -> Iterator[np.ndarray]:
         yield from shard.blocks(rows)
 
 
-def _ahead(blocks: Iterator[np.ndarray]) -> Generator[np.ndarray, None, None]:
-    """Yield blocks, the next of which is read meanwhile by a thread."""
-    with ThreadPoolExecutor(1) as reader:
-        coming = reader.submit(next, blocks, None)
-        while (block := coming.result()) is not None:
-            coming = reader.submit(next, blocks, None)
-            yield block
+def _ahead(items: Iterator[Item]) -> Generator[Item, None, None]:
+    """Yield items, the next of which are made meanwhile by a thread."""
+    with ThreadPoolExecutor(1) as maker:
+        coming = deque(maker.submit(next, items, None) for _ in range(_AHEAD))
+        try:
+            while (item := coming.popleft().result()) is not None:
+                coming.append(maker.submit(next, items, None))
+                yield item
+        finally:
+            maker.shutdown(cancel_futures=True)
 
 
 @contextmanager

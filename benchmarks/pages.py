@@ -330,7 +330,12 @@ def signs(result: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n\n" + "\n".join(wrong)
 
 
-def engines(result: dict[str, Any]) -> str:
+def engine_stores(result: dict[str, Any]) -> str:
+    """Return the same lines with the error of every recall."""
+    return engines(result, errors=True)
+
+
+def engines(result: dict[str, Any], *, errors: bool = False) -> str:
     """Return a line a codec of every engine: recall by map, own kind, rescored, work."""
     head = ["engine and codec", "bytes", "own kind", "`none`", "`recenter`", "`balanced`", "gain",
             "with lengths", "rescored x4", "work for .9"]  # fmt: skip
@@ -346,14 +351,14 @@ def engines(result: dict[str, Any]) -> str:
             lines.append(_line([label, f"failed: {reason}", *[""] * (len(head) - 2)]))
             continue
         cells = [
-            f"**{_share(one['recall']['10'])}**" if name == _best(maps) else _share(one["recall"]["10"])
+            f"**{_found(one, errors)}**" if name == _best(maps) else _found(one, errors)
             for name, one in ((name, maps.get(name)) for name in ENGINE_MAPS)
             if one is not None
-        ]  # fmt: skip
+        ]
         shown = dict(zip((n for n in ENGINE_MAPS if n in maps), cells, strict=True))
         lines.append(
             _line([
-                label, f"{bare['bytes_per_vector']:,.0f}", _share(bare["own_kind"]["10"]),
+                label, f"{bare['bytes_per_vector']:,.0f}", _found(bare, errors, "own_kind"),
                 *(shown.get(name, "") for name in ENGINE_MAPS[:3]), _gain(**ours["over_none"]),
                 shown.get("balanced+lengths", ""),
                 f"{_share(bare['rescored']['4']['recall']['10'])} → "
@@ -362,6 +367,11 @@ def engines(result: dict[str, Any]) -> str:
             ])
         )  # fmt: skip
     return "\n".join(lines)
+
+
+def _found(one: dict[str, Any], errors: bool, what: str = "recall") -> str:
+    share = _share(one[what]["10"])
+    return f"{share} ± {_share(one[f'{what}_stderr']['10'])}" if errors else share
 
 
 ENGINE_MAPS = ("none", "recenter", "balanced", "balanced+lengths")
@@ -587,7 +597,7 @@ PAGES: dict[str, dict[str, tuple[Callable[[dict[str, Any]], str], str]]] = {
     },
     "docs/guide/index_study.md": {
         "engines": (engines, "engines"),
-        "engine_stores": (engines, "engine_stores"),
+        "engine_stores": (engine_stores, "engine_stores"),
         "engine_peers": (engine_peers, "engine_peers"),
     },
     "docs/guide/measuring.md": {"bits": (bits, "bits")},

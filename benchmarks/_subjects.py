@@ -31,4 +31,6 @@ QUALITY = (
     "guides",
     "training",
 )
-SUBJECTS = SPEED + QUALITY
+#: What wants a GPU; left out where there is none, unless asked for by name.
+DEVICE = ("gpu",)
+SUBJECTS = SPEED + QUALITY + DEVICE

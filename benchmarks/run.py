@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import _harness
-from _subjects import SUBJECTS
+from _subjects import DEVICE, SUBJECTS
 
 RESULTS = _harness.HERE / "results"
 
@@ -23,13 +23,19 @@ RESULTS = _harness.HERE / "results"
 def main(argv: list[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     _harness.set_threads(options.threads)
-    for name in options.subjects or SUBJECTS:
+    for name in options.subjects or (SUBJECTS if options.quick else at_hand()):
         print(f"{name} ...", file=sys.stderr, flush=True)
         document = measure(name, quick=options.quick, rounds=options.rounds)
         _harness.write_json(options.out / f"{name}.json", document)
         for line in document["rows"]:
             print(f"  {line['value']:9.4g}  {line['bar']:8}  {line['work']}", file=sys.stderr)
     return 0
+
+
+def at_hand() -> tuple[str, ...]:
+    """Return the subjects that this machine can measure at full size."""
+    has_gpu = _harness.machine()["accelerator"] is not None
+    return tuple(name for name in SUBJECTS if has_gpu or name not in DEVICE)
 
 
 def measure(name: str, *, quick: bool, rounds: int | None = None) -> dict[str, Any]:

@@ -324,7 +324,9 @@ class RunningMoments:
     @staticmethod
     def parts(x: Float[Array, "n d"]) -> Iterator[Array]:
         """Yield the rows in parts of the size that `add` is fast with."""
-        elements = min(cache_elements(x), _BLOCK_ROWS * x.shape[1])
+        elements = cache_elements(x)
+        if is_numpy_array(x):
+            elements = min(elements, _BLOCK_ROWS * x.shape[1])
         for rows in block_slices(*x.shape, elements=elements):
             yield x[rows, :]
 
@@ -343,8 +345,7 @@ class RunningMoments:
     def close(self) -> None:
         """Add the products of the rows that wait for their block to be full."""
         if self._block.rows:
-            block = self._block.take()
-            self.scatter += as_float64(namespace(block).matmul(block.T, block))
+            self.scatter += _products(self._block.take())
 
     def moments(self, eps: float) -> Moments:
         """Return the moments of all rows added, which were stored to `eps`."""
@@ -363,6 +364,21 @@ class RunningMoments:
             longest=math.sqrt(float(xp.max(lengths[:, 1]))),
             radius=radius + math.sqrt(float(xp.sum(shift * shift))),
         )
+
+
+def _products(block: Array) -> Array:
+    """Return block^T block in float64; of float32 over so many rows at a time as keep seven digits."""
+    xp, (count, d) = namespace(block), block.shape
+    whole = count - count % _BLOCK_ROWS
+    if count <= _BLOCK_ROWS or block.dtype == float64(xp):
+        return as_float64(xp.matmul(block.T, block))
+    parts = xp.reshape(block[:whole, :], (-1, _BLOCK_ROWS, d))
+    products = xp.matmul(xp.permute_dims(parts, (0, 2, 1)), parts)
+    total = xp.sum(products, axis=0, dtype=float64(xp))
+    if whole == count:
+        return total
+    rest = block[whole:, :]
+    return total + as_float64(xp.matmul(rest.T, rest))
 
 
 def _column_sums(x: Array) -> Array:

@@ -1,7 +1,8 @@
 """scalable-vs beside the engines: its graph (Vamana) over floats, and LeanVec's matrices as a closure.
 
-The codes of the package (LVQ, and LeanVec's two levels in them) run on Intel's processors alone; the
-matrices and the graph run anywhere, and rescoring on the floats is what LeanVec's second level does.
+The codes of the package (LVQ) run on Intel's processors alone and are left out elsewhere; the matrices
+and the graph run anywhere. LeanVec is its matrices and LVQ after them, and rescoring on the floats is what
+its second level does.
 """
 
 from __future__ import annotations
@@ -16,13 +17,26 @@ from modgap.decisions.metric import COSINE, INNER_PRODUCT
 from modgap.index.engine import Found
 
 WINDOWS = (10, 14, 20, 28, 40, 56, 80, 112, 160, 224, 320)
+#: Codes by name: bits a coordinate, and bits of what they leave.
+LVQ = {"LVQ8": (8, 0), "LVQ4x8": (4, 8), "LVQ4": (4, 0)}
+
+
+def _is_intel() -> bool:
+    info = Path("/proc/cpuinfo")
+    return info.exists() and "GenuineIntel" in info.read_text(encoding="utf-8")
 
 
 class Svs:
     """The graph of scalable-vs, 32 links a node, by inner product."""
 
     name = "svs"
-    codecs = {"Vamana": "a graph over floats, 32 links a node"}  # noqa: RUF012
+    codecs = {  # noqa: RUF012
+        "Vamana": "a graph over floats, 32 links a node",
+        **{
+            f"Vamana,{code}": f"the same over {code}: bits a coordinate, and of what is left"
+            for code in (LVQ if _is_intel() else ())
+        },
+    }
 
     def check(self) -> None:
         """scalable-vs is one of the benchmark's own needs."""
@@ -32,7 +46,17 @@ class Svs:
 
         settings = svs.VamanaBuildParameters(graph_max_degree=32, window_size=100, alpha=0.95)
         rows = np.ascontiguousarray(rows, dtype=np.float32)
-        return SvsIndex(svs.Vamana.build(settings, rows, svs.DistanceType.MIP, num_threads=1), rows)
+        stored, size = rows, 4.0 * rows.shape[1]
+        code = codec.partition(",")[2]
+        if code:
+            path = str(folder / "rows.fvecs")
+            svs.write_vecs(rows, path)
+            source = svs.VectorDataLoader(path, svs.DataType.float32, dims=rows.shape[1])
+            primary, residual = LVQ[code]
+            stored = svs.LVQLoader(source, primary=primary, residual=residual)
+            size = rows.shape[1] * (primary + residual) / 8 + 4  # and a range, two half floats
+        index = svs.Vamana.build(settings, stored, svs.DistanceType.MIP, num_threads=1)
+        return SvsIndex(index, size)
 
 
 class SvsIndex:
@@ -40,9 +64,9 @@ class SvsIndex:
 
     efforts = WINDOWS
 
-    def __init__(self, index: object, rows: np.ndarray) -> None:
+    def __init__(self, index: object, size: float) -> None:
         self._index = index
-        self.bytes_per_vector = 4.0 * rows.shape[1]
+        self.bytes_per_vector = size
 
     def search(self, queries: np.ndarray, k: int, effort: int | None = None) -> Found:
         self._index.search_window_size = max(effort or WINDOWS[-1], k)

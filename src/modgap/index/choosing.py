@@ -9,6 +9,7 @@ from typing import TypeAlias
 
 from modgap.errors import ModgapError
 from modgap.index import registry
+from modgap.index.apart import Apart
 from modgap.index.engine import Engine
 from modgap.index.records import CodecRow
 
@@ -39,7 +40,8 @@ def chosen_codecs(engines: Sequence[str | Engine], codecs: Sequence[str]) -> lis
     pairs: list[tuple[str, str]] = []
     for name in dict.fromkeys([*wanted, *(name for name, _ in named)]):
         if name not in made:
-            made[name] = registry.engine(name)
+            one = registry.engine(name)
+            made[name] = Apart(one) if name in registry.APART else one
         own = [codec for engine, codec in named if engine == name]
         pairs += [(name, codec) for codec in own or made[name].codecs]
     return [(made[name], codec) for name, codec in dict.fromkeys(pairs)]

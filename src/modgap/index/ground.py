@@ -30,6 +30,8 @@ _UNFITTED = ("none", "recenter")
 _FEWEST = 4
 #: Queries that judge unless said otherwise: this many pairs with the rows, within these bounds.
 _PAIRS, _LEAST, _MOST = 30_000_000, 200, 1000
+#: Rows that are mapped at once.
+_BLOCK = 8192
 
 
 @dataclass(frozen=True, eq=False)
@@ -293,12 +295,24 @@ def leaves_gallery(closure: Closure | Served | None, metric: Metric) -> bool:
 
 
 def mapped(closure: Closure | Served | None, rows: np.ndarray, side: str) -> np.ndarray:
-    """Return rows of one side as they are compared by inner product, float32."""
+    """Return rows of one side as they are compared by inner product, float32.
+
+    They are mapped some at a time: a matrix product keeps buffers of the size that it once needed.
+    """
+    if closure is None or len(rows) <= _BLOCK:
+        return _mapped(closure, rows, side)
+    first = _mapped(closure, rows[:_BLOCK], side)
+    out = np.empty((len(rows), first.shape[1]), dtype=np.float32)
+    out[:_BLOCK] = first
+    for start in range(_BLOCK, len(rows), _BLOCK):
+        out[start : start + _BLOCK] = _mapped(closure, rows[start : start + _BLOCK], side)
+    return out
+
+
+def _mapped(closure: Closure | Served | None, rows: np.ndarray, side: str) -> np.ndarray:
     if closure is None or not len(rows):
         return rows
-    if isinstance(closure, Served):
-        return np.asarray(getattr(closure, side)(rows))
     moved = getattr(closure, side)(rows)
-    if closure.comparison == COSINE:
+    if isinstance(closure, Closure) and closure.comparison == COSINE:
         moved = normalize_rows(moved)
     return np.ascontiguousarray(moved, dtype=np.float32)

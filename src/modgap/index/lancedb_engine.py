@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from modgap._core.extras import require
+from modgap._core.extras import locate, require
 from modgap.errors import CodeError
 from modgap.index._scratch import (
     check_room,
@@ -65,7 +65,7 @@ class LanceDB:
 
     def check(self) -> None:
         """Raise a MissingExtraError where LanceDB is not installed."""
-        require("lancedb", "lancedb")
+        locate("lancedb", "lancedb")
 
     def build(self, rows: np.ndarray, codec: str, *, seed: int, folder: Path) -> LanceIndex:
         """Return an index of rows (n, d) in a new folder inside `folder`.

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from modgap._core.extras import require
+from modgap._core.extras import locate, require
 from modgap.errors import CodeError
 from modgap.index._scratch import (
     check_room,
@@ -57,7 +57,8 @@ class Qdrant:
     "product:4" to "product:64" (so many times smaller), "turbo:1", "turbo:2", "turbo:4" (TurboQuant, bits a
     dimension). Alone every code is looked at; after "HNSW," as in "HNSW,binary" a graph leads to them
     (M 16, ef_construct 100). Answers are the code's own: nothing is rescored on the originals, which
-    Qdrant keeps beside the codes. An interruption is heard when Qdrant's own optimizer is done.
+    Qdrant keeps beside the codes. An interruption is heard when Qdrant's own optimizer is done, in a study
+    at once.
 
     Bytes a vector are measured: the file of codes over the number of rows. Qdrant draws its graph and
     trains codebooks by a seed of its own.
@@ -78,7 +79,7 @@ class Qdrant:
 
     def check(self) -> None:
         """Raise a MissingExtraError where qdrant-edge is not installed."""
-        require("qdrant_edge", "qdrant")
+        locate("qdrant_edge", "qdrant")
 
     def build(self, rows: np.ndarray, codec: str, *, seed: int, folder: Path) -> QdrantIndex:
         """Return an index of rows (n, d) in a new folder inside `folder`.

@@ -10,7 +10,7 @@ from modgap.errors import ArgumentError
 from modgap.index.engine import Engine
 from modgap.index.presets import PRESETS
 
-__all__ = ["ENGINES", "codec_of", "engine", "near"]
+__all__ = ["APART", "ENGINES", "codec_of", "engine", "near"]
 
 #: Where each engine lives: a module of this package, and the class in it.
 ENGINES: dict[str, tuple[str, str]] = {
@@ -21,6 +21,8 @@ ENGINES: dict[str, tuple[str, str]] = {
     "qdrant": ("qdrant_engine", "Qdrant"),
     "pgvector": ("pgvector_engine", "PgVector"),
 }
+#: Engines whose runtimes keep memory and threads when an index is closed.
+APART = ("lancedb", "qdrant")
 
 
 def engine(name: str) -> Engine:

@@ -8,7 +8,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,33 +19,25 @@ from modgap._core.checks import check_count
 from modgap.closers import Closure
 from modgap.errors import (
     ArgumentError,
-    ClosureError,
     CodeError,
     CodeWarning,
+    EngineError,
     MissingExtraError,
     ModgapError,
 )
+from modgap.index.apart import Apart, on_disk
 from modgap.index.choosing import LENGTHS, Pair, chosen_codecs, is_file, of_signs, opened
 from modgap.index.engine import Engine, Index
-from modgap.index.existing import map_for_existing
-from modgap.index.ground import Ground, Maps, closures, leaves_gallery, make_ground, mapped
+from modgap.index.ground import Ground, Maps, closures, make_ground
 from modgap.index.judging import bare_scores, right_among, shares_by_depth
 from modgap.index.records import CodecRow, Effort, IndexStudy
 from modgap.index.served import Served
+from modgap.index.storing import Asked, Make, work
 
 __all__ = ["MAPS", "study"]
 
 #: What a study tries unasked.
 MAPS = ("none", "recenter", "balanced", f"balanced{LENGTHS}")
-
-
-@dataclass(frozen=True, eq=False)
-class _Asked:
-    """Queries of both kinds under one map."""
-
-    map: str
-    queries: np.ndarray
-    own: np.ndarray
 
 
 def study(
@@ -114,7 +106,10 @@ def study(
     Notes
     -----
     Cost, beside the engines': (m + r) n d for the exact answers, n d^2 a map. Memory: the gallery twice (as
-    it is and mapped), and one index.
+    it is and mapped), and one index; nothing of a map is left when the next is made. LanceDB and Qdrant,
+    which keep memory when an index is closed, run in a process of their own, which maps the gallery from a
+    file under the system's temporary folder, and ends with each index of more than 16 MiB of rows. An
+    engine that is handed over as an object runs in this process.
     """
     factors = _factors(rescore)
     pairs = chosen_codecs(engines, codecs)
@@ -190,83 +185,35 @@ def _rows(
         for row in absent:
             on_row(row)
             yield row
-        for stored, asked, codecs in _work(ready, found, ground):
-            for engine, codec in codecs:
-                for row in _judged(
-                    engine, codec, stored, asked, ground, factors, seed, Path(folder)
-                ):
-                    on_row(row)
-                    yield row
+        for make, codecs in work(ready, found, ground):
+            for row in _under(make, codecs, ground, factors, seed, Path(folder)):
+                on_row(row)
+                yield row
 
 
-def _work(
-    ready: Sequence[Pair], found: Maps, ground: Ground
-) -> Iterator[tuple[np.ndarray, list[_Asked], list[Pair]]]:
-    """Yield rows to store, what is asked of them, and in which codecs: one set of rows at a time."""
-    files = [pair for pair in ready if is_file(pair)]
-    built = [pair for pair in ready if pair not in files]
-    if files:
-        yield (*_for_file(found, ground), files)
-    for names in _alike(found, ground) if built else ():
-        first = found[names[0]]
-        lengths = isinstance(first, Served) and first.lengths is not None
-        codecs = [pair for pair in built if of_signs(pair[1])] if lengths else built
-        if codecs:
-            yield (*_mapped(found, ground, names), codecs)
-
-
-def _alike(found: Maps, ground: Ground) -> list[list[str]]:
-    """Return the maps by what they store: those that leave the gallery alone together."""
-    bare = [name for name, one in found.items() if leaves_gallery(one, ground.metric)]
-    return ([bare] if bare else []) + [[name] for name in found if name not in bare]
-
-
-def _mapped(found: Maps, ground: Ground, names: Sequence[str]) -> tuple[np.ndarray, list[_Asked]]:
-    """Return what maps that store the same store, and what is asked under each."""
-    first = found[names[0]]
-    bare = leaves_gallery(first, ground.metric)
-    stored = ground.gallery if bare else mapped(first, ground.gallery, "gallery")
-    return stored, [
-        _Asked(
-            name, *(mapped(found[name], rows, "queries") for rows in (ground.queries, ground.own))
-        )
-        for name in names
-    ]
-
-
-def _for_file(found: Maps, ground: Ground) -> tuple[np.ndarray, list[_Asked]]:
-    """Return the bare rows that an index file holds, and what can be asked of it.
-
-    Raises
-    ------
-    ArgumentError
-        Every map wants the rows stored anew.
-    """
-    asked = []
-    for name, closure in found.items():
-        if closure is None:
-            asked.append(_Asked(name, ground.queries, ground.own))
-        if not isinstance(closure, Closure):
-            continue
-        with contextlib.suppress(ClosureError):
-            move = map_for_existing(closure)
-            pair = (
-                np.asarray(move(rows), dtype=np.float32) for rows in (ground.queries, ground.own)
-            )
-            asked.append(_Asked(name, *pair))
-    if not asked:
-        raise ArgumentError(
-            "`maps` must name one that leaves the gallery alone, such as none: an index file stands as "
-            "it is"
-        )
-    return ground.gallery, asked
+def _under(
+    make: Make,
+    codecs: Sequence[Pair],
+    ground: Ground,
+    factors: tuple[int, ...],
+    seed: int,
+    folder: Path,
+) -> Iterator[CodecRow]:
+    """Yield the rows of one set of stored rows, which lives no longer than this."""
+    stored, asked = make()
+    with ExitStack() as stack:
+        if any(isinstance(engine, Apart) for engine, _ in codecs):
+            with contextlib.suppress(EngineError):  # no room: the engines that need it will say so
+                stored = stack.enter_context(on_disk(stored, folder))
+        for engine, codec in codecs:
+            yield from _judged(engine, codec, stored, asked, ground, factors, seed, folder)
 
 
 def _judged(
     engine: Engine,
     codec: str,
     stored: np.ndarray,
-    asked: Sequence[_Asked],
+    asked: Sequence[Asked],
     ground: Ground,
     factors: tuple[int, ...],
     seed: int,
@@ -279,7 +226,7 @@ def _judged(
     shared = False
     try:
         index, notes = _standing(engine, codec, stored, seed, folder)
-        seconds = time.perf_counter() - start
+        seconds = getattr(index, "build_seconds", time.perf_counter() - start)
         for one in asked:
             row = _figures(CodecRow(engine.name, codec, one.map), index, one, ground, factors)
             yield replace(row, build_seconds=seconds, shared=shared, notes=notes)
@@ -308,7 +255,7 @@ def _standing(
 
 
 def _figures(
-    row: CodecRow, index: Index, asked: _Asked, ground: Ground, factors: tuple[int, ...]
+    row: CodecRow, index: Index, asked: Asked, ground: Ground, factors: tuple[int, ...]
 ) -> CodecRow:
     """Return the row with all that its index finds."""
     depths, count = ground.depths, len(ground.gallery)

@@ -21,6 +21,13 @@ from modgap import closers
 from modgap.decisions.neighbors import search
 
 FITTED = ("recenter", "standardize", "balanced")
+#: Two thirds of what passes over the rows allow, each written by itself: a copy takes 2; `recenter` 6 with
+#: its check, 5 without; `standardize`, which normalises twice, 11 and 10. Of a product, the same by its time.
+BARS = {
+    "recenter": (">= 0.22", ">= 0.26"),
+    "standardize": (">= 0.12", ">= 0.13"),
+    "balanced": (">= 0.5", ">= 0.5"),
+}
 DRAWS = 100
 SIGMA = 0.022
 
@@ -99,9 +106,10 @@ class _Bench:
             matrix = self.torch.eye(gallery.shape[1], device=self.where)
             limit = (lambda x=matrix: gallery @ x) if product else gallery.clone
             word = "the product" if product else "a copy"
+            checked, alone = BARS[name]
             for what, bar, work in (
-                ("apply, input checked", ">= 0.15", lambda c=closure: c.apply_gallery(gallery)),
-                ("as a layer", ">= 0.2", lambda c=layer: c.gallery(gallery)),
+                ("apply, input checked", checked, lambda c=closure: c.apply_gallery(gallery)),
+                ("as a layer", alone, lambda c=layer: c.gallery(gallery)),
             ):
                 found += self._share(
                     f"`{name}` on {_size(gallery)}, {what}", bar, word, limit, work
@@ -133,7 +141,7 @@ class _Bench:
         y, x = (self.torch.as_tensor(part, device=self.where) for part in (queries, gallery))
         found = []
         noise = modgap.Gaussian(SIGMA)
-        for metric, bar in (("ip", ">= 2"), ("euclidean", ">= 2"), ("cosine", ">= 0.4")):
+        for metric, bar in (("ip", ">= 1"), ("euclidean", ">= 1"), ("cosine", ">= 0.4")):
             best = search(y, x, 1, modgap.Metric(metric)).indices[:, 0]
             seconds = self._timed(
                 loop=lambda k=metric, b=best: self._loop(y, x, b, k),
@@ -233,7 +241,7 @@ class _Bench:
                     sent[way] += event["args"]["bytes"]
         self.details["host"][what] = sent
         share = sent["DtoH"] / (rows.numel() * rows.element_size())
-        return [row(f"{what}: bytes to the host, as a share of the rows'", share, "<= 0.05")]
+        return [row(f"{what}: bytes to the host, as a share of the rows'", share, "<= 0.1")]
 
 
 def _size(rows: Any) -> str:

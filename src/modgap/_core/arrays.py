@@ -226,7 +226,8 @@ def normalize_rows(x: Array) -> Array:
     with np.errstate(over="ignore"):  # rows whose squares leave the dtype's range are scaled first
         norms = xp.expand_dims(row_norms(x), axis=-1)
     low, high = scale_range(x)
-    if not (low <= float(xp.min(norms)) and float(xp.max(norms)) <= high):
+    least, most = to_numpy(xp.stack([xp.min(norms), xp.max(norms)]))
+    if not (low <= least and most <= high):
         peaks = xp.max(xp.abs(x), axis=-1, keepdims=True)
         x = x / xp.where(peaks > 0, peaks, xp.ones_like(peaks))
         norms = xp.expand_dims(row_norms(x), axis=-1)

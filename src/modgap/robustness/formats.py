@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
 from functools import partial
 from typing import Any, ClassVar
 
-from modgap._core.arrays import Array, Float, as_float64, namespace
+import numpy as np
+
+from modgap._core.arrays import Array, Float, as_float64, asarray_like, gather_rows, namespace
 from modgap._core.checks import check_choice
 from modgap.errors import ArgumentError
 from modgap.robustness.codes import block_by_block
@@ -75,6 +78,10 @@ def round_to_float(x: Array, *, mantissa: int, least_exponent: int, largest: flo
     wide = as_float64(x)
     size = xp.abs(wide)
     exponent = xp.floor(xp.log2(xp.where(size > 0, size, xp.ones_like(size))))
-    step = 2.0 ** (xp.clip(exponent, min=float(least_exponent)) - mantissa)
+    # Powers of two by a table: a GPU's own are off by a few units of rounding.
+    most = math.floor(math.log2(largest))
+    steps = asarray_like(np.exp2(np.arange(least_exponent, most + 1) - float(mantissa)), wide)
+    place = xp.astype(xp.clip(exponent, min=float(least_exponent), max=float(most)), xp.int64)
+    step = gather_rows(steps, place - least_exponent)
     rounded = xp.clip(xp.round(wide / step) * step, min=-largest, max=largest)
     return xp.astype(rounded, x.dtype)

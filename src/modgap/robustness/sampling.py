@@ -102,12 +102,14 @@ def sample_decisions(
     elements = max(1, most // (systems[0].gallery.shape[-2] * (2 + len(systems))))
     for rows in block_slices(systems[0].queries.shape[0], 1, elements=elements):
         parts = [_Part.of(system, rows, sweep.side) for system in systems]
+        counts = sweep.counts_of(parts, rows)
         for draw in range(draws):
             rng_of = (seed, draw, rows.start if sweep.per_block else 0)
             for members in sweep.groups:
-                sweep.one_draw(parts, members, rows, draw, draws_for(parts[0].y, rng_of))
+                sweep.one_draw(parts, members, counts, draws_for(parts[0].y, rng_of))
             if progress is not None:
                 progress(1)
+        sweep.add(counts, rows)
     return sweep.results()
 
 
@@ -200,13 +202,17 @@ class _Sweep:
         """Whether the noise belongs to the rows of a block, or to a gallery that all blocks share."""
         return self.side == "queries" or self.systems[0].own_candidates
 
+    def counts_of(self, parts: list[_Part], rows: slice) -> list[list[_Count]]:
+        """Return what will be counted of a block of queries, by system and size."""
+        return [
+            [_Count.of(part.y, target[rows], same, rows) for _ in sizes]
+            for part, target, same, sizes in zip(
+                parts, self.targets, self.copies, self.sizes, strict=True
+            )
+        ]
+
     def one_draw(
-        self,
-        parts: list[_Part],
-        members: list[int],
-        rows: slice,
-        draw: int,
-        rng: Draws,
+        self, parts: list[_Part], members: list[int], counts: list[list[_Count]], rng: Draws
     ) -> None:
         """Count what one draw does to a block of queries, in the systems of one group."""
         first = parts[members[0]]
@@ -216,8 +222,7 @@ class _Sweep:
         xp = namespace(moving)
         noise_squared = xp.sum(e * e, axis=-1)
         for i in members:
-            same = self.copies[i]
-            for j, size in enumerate(self.sizes[i]):
+            for count, size in zip(counts[i], self.sizes[i], strict=True):
                 if (
                     self.side == "queries"
                 ):  # a constant shift of the gallery adds e.shift to all items
@@ -226,13 +231,14 @@ class _Sweep:
                     scores = parts[i].under(size, shared, e, noise_squared, self.shifts[i])
                 if parts[i].absent is not None:
                     scores = xp.where(parts[i].absent, xp.full_like(scores, -xp.inf), scores)
-                decided = to_numpy(xp.argmax(scores, axis=1))
-                if same is not None:
-                    own = np.arange(rows.start, rows.stop) if same.shape[0] > 1 else 0
-                    decided = same[own, decided]
-                hits = self.targets[i][rows] == decided[:, None]
-                self.wins[i][j, rows] += hits
-                self.draw_sums[i, j, draw] += hits[:, 0].sum()
+                count.look(xp.argmax(scores, axis=1))
+
+    def add(self, counts: list[list[_Count]], rows: slice) -> None:
+        """Take in what was counted of a block of queries, once for all draws."""
+        for i, of_sizes in enumerate(counts):
+            for j, count in enumerate(of_sizes):
+                self.wins[i][j, rows] = to_numpy(count.wins)
+                self.draw_sums[i, j] += to_numpy(namespace(count.wins).stack(count.firsts))
 
     def results(self) -> list[list[Sampled]]:
         """Return shares of draws per system and size."""
@@ -246,6 +252,45 @@ class _Sweep:
             ]
             for i, system in enumerate(self.systems)
         ]
+
+
+@dataclass(eq=False)
+class _Count:
+    """Draws that each target of a block's queries won, counted where the rows are.
+
+    Attributes
+    ----------
+    targets : array (q, k)
+    same : array (1, n) or (q, c), optional
+        The first copy of each item, which wins ties.
+    wins : array (q, k)
+    firsts : list of array ()
+        Per draw, queries whose first target won.
+    """
+
+    targets: Array
+    same: Array | None
+    wins: Array
+    firsts: list[Array]
+
+    @classmethod
+    def of(cls, like: Array, targets: np.ndarray, same: np.ndarray | None, rows: slice) -> _Count:
+        there = asarray_like(targets, like)
+        if same is not None and same.shape[0] > 1:
+            same = same[rows]
+        copies = None if same is None else asarray_like(same, like)
+        return cls(there, copies, namespace(there).zeros_like(there), [])
+
+    def look(self, decided: Array) -> None:
+        """Take in the decisions (q,) of one draw."""
+        xp = namespace(decided)
+        if self.same is not None and self.same.shape[0] == 1:
+            decided = xp.take(self.same[0, :], decided)
+        elif self.same is not None:
+            decided = xp.take_along_axis(self.same, decided[:, None], axis=1)[:, 0]
+        hits = xp.astype(self.targets == decided[:, None], self.wins.dtype)
+        self.wins = self.wins + hits
+        self.firsts.append(xp.sum(hits[:, 0]))
 
 
 def _noise_free(system: System, targets: np.ndarray, draws: int) -> Sampled:

@@ -22,7 +22,7 @@ from modgap.decisions.neighbors import search
 
 FITTED = ("recenter", "standardize", "balanced")
 #: Two thirds of what passes over the rows allow, each written by itself: a copy takes 2; `recenter` 6 with
-#: its check, 5 without; `standardize`, which normalises twice, 11 and 10. Of a product, the same by its time.
+#: its check, 5 without; `standardize`, which normalises twice, 11 and 10. `balanced` over its product.
 BARS = {
     "recenter": (">= 0.22", ">= 0.26"),
     "standardize": (">= 0.12", ">= 0.13"),

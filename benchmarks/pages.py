@@ -608,6 +608,7 @@ PAGES: dict[str, dict[str, tuple[Callable[[dict[str, Any]], str], str]]] = {
         "scaling_bars": (bars, "scaling"),
         "planned": (planned, "scaling"),
     },
+    "docs/guide/gpu.md": {"gpu": (bars, "gpu")},
     "docs/guide/export.md": {"exported": (exported, "guides")},
     "docs/guide/serving.md": {"served": (served, "guides")},
     "docs/guide/drift.md": {"drifted": (drifted, "guides")},

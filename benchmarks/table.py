@@ -78,8 +78,13 @@ def _machines(results: list[dict[str, Any]]) -> list[str]:
     seen: dict[str, None] = {}
     for result in results:
         machine, versions = result["machine"], result["versions"]
+        gpu = (
+            f"{machine['accelerator']}, PyTorch {versions['torch']}; "
+            if machine["accelerator"]
+            else ""
+        )
         seen[
-            f"{machine['cpu']}, {machine['cores']} cores, {machine['threads']} threads, "
+            f"{gpu}{machine['cpu']}, {machine['cores']} cores, {machine['threads']} threads, "
             f"{machine['memory_gib']:.0f} GiB; Python {versions['python']}, "
             f"NumPy {versions['numpy']}; {result['date']}."
         ] = None

@@ -16,6 +16,7 @@ from _sets import figure, halves, load, sets, setting, share_found, truth_of
 import modgap
 from modgap import closers
 from modgap.index.faiss_adapter import FaissIndex
+from modgap.index.qdrant_engine import Qdrant
 
 #: What an export may differ by: some float32 roundings of unit rows.
 ROUNDING = 1e-6
@@ -28,6 +29,8 @@ SPLITS = 8
 #: Photos at a time, of which one half is fitted to and the other one checked.
 PHOTOS = 6000
 OTHER = "coco_clip_vitb16"
+#: How many times as long as they are queries are made for a code that minds it.
+LENGTHS = (1, 2, 4, 8, 16)
 
 
 def run(*, quick: bool, rounds: int | None = None) -> dict[str, Any]:
@@ -37,6 +40,11 @@ def run(*, quick: bool, rounds: int | None = None) -> dict[str, Any]:
     served = serving(images, texts, quick=quick)
     drifted = drift(images, texts, quick=quick)
     others = other_rows(images, texts, quick=quick)
+    longer = (
+        longer_queries(images, texts, quick=quick)
+        if importlib.util.find_spec("qdrant_edge")
+        else {}
+    )
     return {
         "setting": {**setting({name: (images, texts)}), "other": "made" if quick else OTHER},
         "rows": [*_bars(exported, served, drifted, others)],
@@ -46,6 +54,7 @@ def run(*, quick: bool, rounds: int | None = None) -> dict[str, Any]:
             "serving": served,
             "drift": drifted,
             "other": others,
+            "longer": longer,
         },
     }
 
@@ -171,6 +180,28 @@ def other_rows(images: np.ndarray, texts: np.ndarray, *, quick: bool) -> list[di
             ("texts and images of another model", asked, stored),
         )
     ]
+
+
+def longer_queries(images: np.ndarray, texts: np.ndarray, *, quick: bool) -> dict[str, Any]:
+    """Return what Qdrant's two bits find by the length of the queries, which no inner product minds."""
+    known, unseen = halves(texts)
+    closure = closers.fit("balanced", known, images)
+    truth = truth_of(unseen, images, DEPTH)
+    found: dict[str, Any] = {}
+    for name, stored, asked in (
+        ("none", images, unseen),
+        ("balanced", closure.apply_gallery(images), closure.apply_queries(unseen)),
+    ):
+        with tempfile.TemporaryDirectory() as folder:
+            index = Qdrant().build(stored, "binary:2", seed=SEED, folder=Path(folder))
+            try:
+                found[name] = {
+                    str(times): figure(share_found(truth, index.search(times * asked, DEPTH).rows))
+                    for times in (LENGTHS[:2] if quick else LENGTHS)
+                }
+            finally:
+                index.close()
+    return found
 
 
 def _summary(checks: list[Any]) -> dict[str, Any]:

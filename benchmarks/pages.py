@@ -582,6 +582,17 @@ def drifted(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def longer(result: dict[str, Any]) -> str:
+    """Return what Qdrant's two bits find by the length of the queries."""
+    found = result["details"]["longer"]
+    head = ["map", *(f"queries x{times}" for times in found["none"])]
+    lines = [_line(head), _line(["---"] * len(head))]
+    for name, own in found.items():
+        cells = [f"{_share(one['recall'])} ± {_share(one['stderr'])}" for one in own.values()]
+        lines.append(_line([f"`{name}`", *cells]))
+    return "\n".join(lines)
+
+
 def _tiny(value: float) -> str:
     return f"{value:.0e}".replace("e-0", "e-")
 
@@ -598,6 +609,7 @@ PAGES: dict[str, dict[str, tuple[Callable[[dict[str, Any]], str], str]]] = {
     "docs/guide/index_study.md": {
         "engines": (engines, "engines"),
         "engine_stores": (engine_stores, "engine_stores"),
+        "longer": (longer, "guides"),
         "engine_peers": (engine_peers, "engine_peers"),
     },
     "docs/guide/measuring.md": {"bits": (bits, "bits")},

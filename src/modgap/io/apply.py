@@ -23,7 +23,7 @@ from modgap.io.lock import check_writer, is_writer, sole_writer
 from modgap.io.manifest import Manifest, Report, Written, combine, make_folder, new_report
 from modgap.io.remote import AnyPath, RemotePath, output_folder
 from modgap.io.source import Source
-from modgap.io.streams import counting_rows, grouped
+from modgap.io.streams import counting_rows, grouped, widen_halves
 from modgap.io.writers import (
     DEFAULT_KEY,
     WRITABLE,
@@ -325,7 +325,7 @@ class MapShards:
         width: int | None = None
         done = 0
         for block in job.shard.blocks(rows):
-            wide = block.astype(np.float32) if block.dtype == np.float16 else block
+            wide = widen_halves(block) if block.dtype == np.float16 else block
             with counting_rows(job.first + done, self.source):
                 out = host_array(self.mapping(wide))
             if out.ndim != 2 or len(out) != len(block) or width not in (None, out.shape[1]):

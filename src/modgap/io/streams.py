@@ -17,7 +17,7 @@ from modgap._core.checks import check_cloud
 from modgap.errors import DataError
 from modgap.io._shard import Shard
 
-__all__ = ["checked_blocks", "checked_parts", "counting_rows", "grouped"]
+__all__ = ["checked_blocks", "checked_parts", "counting_rows", "grouped", "widen_halves"]
 
 Item = TypeVar("Item")
 

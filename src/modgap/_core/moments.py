@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -41,7 +42,7 @@ __all__ = ["Moments", "PrincipalAxes", "RunningMoments", "cross_scatter", "princ
 #: float32 sums of products keep seven digits before they are added up in float64.
 _BLOCK_ROWS = 4096
 _PIVOT_ROWS = 256
-_FEW_ROWS = 32
+_FEW_ROWS = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -284,6 +285,8 @@ def _moments_of_rows(x: Array, precision: str) -> Moments:
 class RunningMoments:
     """Moments of rows that come part by part: each is gone over once, while it lies in a core's cache.
 
+    Blocks of rows are multiplied beside that, in NumPy by a thread of its own.
+
     Parameters
     ----------
     first : array (n, d)
@@ -302,7 +305,7 @@ class RunningMoments:
     total : array (d,), float64
         Their sum about the pivot.
     scatter : array (d, d), float64
-        Their products about the pivot; all of them after `close`.
+        Their products about the pivot; all of them after `close`, not before.
     """
 
     def __init__(
@@ -316,6 +319,9 @@ class RunningMoments:
         )
         self._origin = as_float64(self._pivot)
         self._block = RowBlock(min(block_rows, _BLOCK_ROWS))
+        self._spare: RowBlock | None = None
+        self._multiplier: ThreadPoolExecutor | None = None
+        self._under_way: Future[None] | None = None
         self._extremes: list[tuple[Array, Array, Array]] = []
         self.count = 0
         self.total = xp.zeros((d,), dtype=float64(xp), device=device(first))
@@ -334,7 +340,7 @@ class RunningMoments:
         """Add rows, best in `parts`."""
         xp = namespace(rows)
         if not self._block.has_room_for(rows.shape[0]):
-            self.close()
+            self._multiply()
         rows = self._cast(rows)
         near = self._block.append_difference(rows, self._pivot)
         self.total += _column_sums(near)
@@ -344,8 +350,34 @@ class RunningMoments:
 
     def close(self) -> None:
         """Add the products of the rows that wait for their block to be full."""
+        if self._multiplier is not None and self._under_way is not None:
+            self._under_way.result()
+            self._multiplier.shutdown()
+            self._multiplier = self._under_way = None
         if self._block.rows:
-            self.scatter += _products(self._block.take())
+            self._add_product(self._block.take())
+
+    def _multiply(self) -> None:
+        """Add the products of a full block: NumPy's in a thread, while another block is filled.
+
+        There is one thread, so blocks are added up in their order.
+        """
+        full = self._block.take()
+        if not is_numpy_array(full):
+            self._add_product(full)
+            return
+        self._multiplier = self._multiplier or ThreadPoolExecutor(1)
+        before, self._under_way = (
+            self._under_way,
+            self._multiplier.submit(self._add_product, full),
+        )
+        if before is not None:
+            before.result()  # its block is free again
+        self._block, self._spare = self._spare or RowBlock(self._block.capacity), self._block
+
+    def _add_product(self, block: Array) -> None:
+        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite shows in the sums
+            self.scatter += as_float64(namespace(block).matmul(block.T, block))
 
     def moments(self, eps: float) -> Moments:
         """Return the moments of all rows added, which were stored to `eps`."""
@@ -384,13 +416,14 @@ def _products(block: Array) -> Array:
 def _column_sums(x: Array) -> Array:
     """Return the sum of each column in float64, of float32 in NumPy without widening every value.
 
-    Rows are added up in float32 a few at a time, by a matrix product: 1e-8 of a column's spread is lost.
+    A few rows are added up in float32 first, which loses 1e-8 of a column's spread. No matrix product
+    does it: one may be under way.
     """
     xp = namespace(x)
     rest = x.shape[0] % _FEW_ROWS
     if not is_numpy_array(x) or x.dtype == np.float64 or rest == x.shape[0]:
         return xp.sum(x, axis=0, dtype=float64(xp))
-    few = np.matmul(np.ones(_FEW_ROWS, x.dtype), x[rest:].reshape(-1, _FEW_ROWS, x.shape[1]))
+    few = np.sum(x[rest:].reshape(-1, _FEW_ROWS, x.shape[1]), axis=1)
     return np.sum(few, axis=0, dtype=np.float64) + np.sum(x[:rest], axis=0, dtype=np.float64)
 
 

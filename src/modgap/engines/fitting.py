@@ -25,7 +25,7 @@ from modgap.io.streams import checked_parts, grouped
 
 __all__ = ["ReadShards", "Reading", "moments_of", "pieces_of", "read_moments"]
 
-#: Rows that wait for their products, in all clouds of a piece together.
+#: Rows that wait for their products, in all clouds of a piece together: half of them while the others come.
 _WAITING = 16384
 
 
@@ -82,6 +82,7 @@ class ReadShards:
         # Rows were rounded when they were stored, whatever they are widened to.
         eps = max(float(np.finfo(shard.dtype).eps) for shard in piece.shards)
         clouds = reading.folds if piece.names is None else len(set(piece.names.tolist()))
+        block_rows = _WAITING // (2 * clouds)
         running: dict[str, RunningMoments] = {}
         parts = checked_parts(
             piece.shards,
@@ -96,7 +97,7 @@ class ReadShards:
             for rows in parts:
                 for name, own in self._divided(rows, piece, done):
                     if name not in running:
-                        running[name] = RunningMoments(own, reading.precision, _WAITING // clouds)
+                        running[name] = RunningMoments(own, reading.precision, block_rows)
                     running[name].add(own)
                 tell(len(rows))
                 done += len(rows)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from modgap._core.moments import Moments, cross_scatter, principal_axes
+from modgap._core import moments
+from modgap._core.moments import Moments, RunningMoments, cross_scatter, principal_axes
 from modgap.errors import ArgumentError, ShapeError
 
 
@@ -58,24 +59,24 @@ def test_incremental_pca_sees_the_same_axes(rng):
     decomposition = pytest.importorskip("sklearn.decomposition")
     x = rng.normal(size=(300, 4)) @ np.diag([8.0, 4.0, 2.0, 1.0]) + 50
     blocks = np.array_split(x, 5)
-    moments = Moments.from_blocks(blocks)
+    found = Moments.from_blocks(blocks)
     pca = decomposition.IncrementalPCA(n_components=4)
     for block in blocks:
         pca.partial_fit(block)
-    np.testing.assert_allclose(moments.mean, pca.mean_, rtol=1e-12)
-    cosines = np.sum(moments.full_axes.axes * pca.components_.T, axis=0)
+    np.testing.assert_allclose(found.mean, pca.mean_, rtol=1e-12)
+    cosines = np.sum(found.full_axes.axes * pca.components_.T, axis=0)
     # All four components are kept, so the incremental one loses nothing either.
     np.testing.assert_allclose(np.abs(cosines), 1, rtol=1e-9)
 
 
 def test_chosen_axes_are_the_leading_ones_and_orthonormal(cloud):
-    moments = Moments.from_rows(cloud)
-    some, every = principal_axes(moments, 2), principal_axes(moments, "all")
+    found = Moments.from_rows(cloud)
+    some, every = principal_axes(found, 2), principal_axes(found, "all")
     np.testing.assert_array_equal(some.axes, every.axes[:, :2])
     np.testing.assert_allclose(every.axes.T @ every.axes, np.eye(6), atol=1e-14)
     assert (np.diff(every.variances) <= 0).all()
     with pytest.raises(ArgumentError, match=r"`n_components` is 7.*has only 6 directions"):
-        principal_axes(moments, 7)
+        principal_axes(found, 7)
 
 
 @pytest.mark.parametrize("size", [1, 7, 39, 40])
@@ -98,6 +99,38 @@ def test_rows_beyond_one_block_are_counted(rng):
     x = rng.normal(size=(5000, 3)) + 9  # more than two blocks of 2,048 rows
     found = Moments.from_rows(x)
     np.testing.assert_allclose(found.scatter, scatter(x), rtol=1e-11, atol=1e-8)
+
+
+def test_blocks_are_multiplied_beside_what_fills_the_next_and_added_in_their_order(
+    monkeypatch, rng
+):
+    monkeypatch.setattr(moments, "_BLOCK_ROWS", 50)
+    x = rng.normal(size=(1010, 7)).astype(np.float32)
+    running = RunningMoments(x, "input", len(x))
+    for start in range(0, len(x), 25):
+        running.add(x[start : start + 25])
+    found = running.moments(2.0**-23)
+    near = x - x[:256].mean(0)
+    total = np.zeros((7, 7))
+    for start in range(0, len(x), 50):
+        total += near[start : start + 50].T @ near[start : start + 50]
+    np.testing.assert_array_equal(running.scatter, total)
+    np.testing.assert_allclose(found.mean, x.mean(0, dtype=np.float64), atol=1e-7)
+    assert found.count == 1010
+
+
+def test_a_product_that_fails_in_its_thread_fails_the_sum(monkeypatch, rng):
+    x = rng.normal(size=(60, 3))
+    running = RunningMoments(x, "input", 20)
+    running.add(x[:20])
+
+    def no_memory(self, block):
+        raise MemoryError
+
+    monkeypatch.setattr(RunningMoments, "_add_product", no_memory)
+    running.add(x[20:40])
+    with pytest.raises(MemoryError):
+        running.close()
 
 
 @pytest.mark.parametrize("offset", [0.0, 10.0, 1e3])

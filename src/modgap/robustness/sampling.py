@@ -29,6 +29,7 @@ from modgap._core.memory import halving
 from modgap._core.random import Draws, as_drawn, draws_for
 from modgap.decisions.metric import Metric
 from modgap.decisions.neighbors import first_copies
+from modgap.robustness.counting import Count
 from modgap.robustness.kinds import RandomNoise
 from modgap.robustness.systems import System
 
@@ -202,17 +203,17 @@ class _Sweep:
         """Whether the noise belongs to the rows of a block, or to a gallery that all blocks share."""
         return self.side == "queries" or self.systems[0].own_candidates
 
-    def counts_of(self, parts: list[_Part], rows: slice) -> list[list[_Count]]:
+    def counts_of(self, parts: list[_Part], rows: slice) -> list[list[Count]]:
         """Return what will be counted of a block of queries, by system and size."""
         return [
-            [_Count.of(part.y, target[rows], same, rows) for _ in sizes]
+            [Count.of(part.y, target[rows], same, rows) for _ in sizes]
             for part, target, same, sizes in zip(
                 parts, self.targets, self.copies, self.sizes, strict=True
             )
         ]
 
     def one_draw(
-        self, parts: list[_Part], members: list[int], counts: list[list[_Count]], rng: Draws
+        self, parts: list[_Part], members: list[int], counts: list[list[Count]], rng: Draws
     ) -> None:
         """Count what one draw does to a block of queries, in the systems of one group."""
         first = parts[members[0]]
@@ -233,7 +234,7 @@ class _Sweep:
                     scores = xp.where(parts[i].absent, xp.full_like(scores, -xp.inf), scores)
                 count.look(xp.argmax(scores, axis=1))
 
-    def add(self, counts: list[list[_Count]], rows: slice) -> None:
+    def add(self, counts: list[list[Count]], rows: slice) -> None:
         """Take in what was counted of a block of queries, once for all draws."""
         for i, of_sizes in enumerate(counts):
             for j, count in enumerate(of_sizes):
@@ -252,45 +253,6 @@ class _Sweep:
             ]
             for i, system in enumerate(self.systems)
         ]
-
-
-@dataclass(eq=False)
-class _Count:
-    """Draws that each target of a block's queries won, counted where the rows are.
-
-    Attributes
-    ----------
-    targets : array (q, k)
-    same : array (1, n) or (q, c), optional
-        The first copy of each item, which wins ties.
-    wins : array (q, k)
-    firsts : list of array ()
-        Per draw, queries whose first target won.
-    """
-
-    targets: Array
-    same: Array | None
-    wins: Array
-    firsts: list[Array]
-
-    @classmethod
-    def of(cls, like: Array, targets: np.ndarray, same: np.ndarray | None, rows: slice) -> _Count:
-        there = asarray_like(targets, like)
-        if same is not None and same.shape[0] > 1:
-            same = same[rows]
-        copies = None if same is None else asarray_like(same, like)
-        return cls(there, copies, namespace(there).zeros_like(there), [])
-
-    def look(self, decided: Array) -> None:
-        """Take in the decisions (q,) of one draw."""
-        xp = namespace(decided)
-        if self.same is not None and self.same.shape[0] == 1:
-            decided = xp.take(self.same[0, :], decided)
-        elif self.same is not None:
-            decided = xp.take_along_axis(self.same, decided[:, None], axis=1)[:, 0]
-        hits = xp.astype(self.targets == decided[:, None], self.wins.dtype)
-        self.wins = self.wins + hits
-        self.firsts.append(xp.sum(hits[:, 0]))
 
 
 def _noise_free(system: System, targets: np.ndarray, draws: int) -> Sampled:

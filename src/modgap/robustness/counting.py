@@ -32,6 +32,7 @@ class Count:
 
     @classmethod
     def of(cls, like: Array, targets: np.ndarray, same: np.ndarray | None, rows: slice) -> Count:
+        """Return counts of nothing yet, for targets of the rows of a block, where `like` is."""
         there = asarray_like(targets, like)
         if same is not None and same.shape[0] > 1:
             same = same[rows]

@@ -1,10 +1,10 @@
 """Shards over workers: processes and a Dask cluster of 1, 2 and 4, and what that says of ten billion rows.
 
-A worker multiplies with one thread; one process that multiplies with a thread for each core stands beside
-them. The machine at hand sets what can be seen: more workers than cores only show that nothing is lost. The
-time of a job has the start of its processes in it, which is measured apart too. A small run measures the
-rates, and a larger one has to take the time that the plan predicts from them, or the page must not be
-believed.
+A worker multiplies with one thread, beside which others read, prepare and write; one process that
+multiplies with a thread for each core stands beside them. The machine at hand sets what can be seen: more
+workers than cores only show that nothing is lost. The time of a job has the start of its processes in it,
+which is measured apart too. A small run measures the rates, and a larger one has to take the time that the
+plan predicts from them, or the page must not be believed.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def run(*, quick: bool, rounds: int | None = None) -> dict[str, Any]:
         starting = in_turns(
             rounds, warm_up=False, **{_key(k): _starting(e) for k, e in engines.items()}
         )
-        bare, floors = _bare(some, rounds)
+        bare, floors, processor = _bare(some, rounds)
         difference = _difference(some, [e for k, e in engines.items() if k.startswith("dask")])
         plan = _checked_plan(closing, starting, small, large, rounds)
     few, many = (2, 2) if quick else (8, 32)
@@ -114,6 +114,7 @@ def run(*, quick: bool, rounds: int | None = None) -> dict[str, Any]:
         "rows": rows,
         "details": {
             "seconds": seconds,
+            "processor_seconds": processor,
             "table": _table(counts, {"closing": shards * n, "applying": mapped * n}, seconds),
             "memory_mib": {str(k * n): found for k, found in memory.items()},
             "plan": {**plan, "planned": PLANNED, "merge_seconds": _merge_seconds(d)},
@@ -164,30 +165,44 @@ def _starting(engine: Any) -> Callable[[], Any]:
     return lambda: list(engine.each(_nothing, [0], lambda rows: None, in_order=True))
 
 
-def _bare(source: Source, rounds: int) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
-    """Return seconds of reading moments here with one thread, and of the slower of disk and product.
+def _bare(
+    source: Source, rounds: int
+) -> tuple[dict[str, list[float]], dict[str, list[float]], dict[str, list[float]]]:
+    """Return seconds of reading moments here, of the slower of disk and product, and of the processors.
 
-    The files are dropped from the system's cache ahead of every side that reads them.
+    Products have one thread here and there; what is done beside them has others. The files are dropped
+    from the system's cache ahead of every side that reads them.
     """
     blocks = list(source.blocks(8192))
     wide = {"queries": np.float32, "gallery": np.float64}
     rows = {name: blocks[0].astype(dtype) for name, dtype in wide.items()}
+    processor: dict[str, list[float]] = {}
 
     def product(name: str) -> None:
         for _ in blocks:
             np.matmul(rows[name].T, rows[name])
 
+    def counted(name: str, side: Callable[[], Any]) -> Callable[[], None]:
+        def run() -> None:
+            start = time.process_time()
+            side()
+            processor.setdefault(name, []).append(time.process_time() - start)
+
+        return run
+
     sides: dict[str, Callable[[], Any]] = {"disk": lambda: _read(source)}
     for reading in (QUERIES, GALLERY):
         sides[reading.name] = lambda reading=reading: moments_of(source, reading, engine=HERE)
         sides[f"{reading.name}_product"] = lambda name=reading.name: product(name)
+    sides = {name: counted(name, side) for name, side in sides.items()}
     with threadpoolctl.threadpool_limits(1):
         seconds = in_turns(rounds, before=lambda side: _forget(source), **sides)
     floors = {
         name: [max(pair) for pair in zip(seconds["disk"], seconds[f"{name}_product"], strict=True)]
         for name in wide
     }
-    return seconds, floors
+    # The first is the round that warms up.
+    return seconds, floors, {name: found[1:] for name, found in processor.items()}
 
 
 def _forget(source: Source) -> None:

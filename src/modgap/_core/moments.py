@@ -377,7 +377,7 @@ class RunningMoments:
 
     def _add_product(self, block: Array) -> None:
         with np.errstate(over="ignore", invalid="ignore"):  # what is not finite shows in the sums
-            self.scatter += as_float64(namespace(block).matmul(block.T, block))
+            self.scatter += _products(block)
 
     def moments(self, eps: float) -> Moments:
         """Return the moments of all rows added, which were stored to `eps`."""

@@ -187,3 +187,20 @@ def test_cross_scatter_matches_numpy(cloud, rng, to_xp):
     other = rng.normal(size=(40, 6)) + cloud
     found = cross_scatter(to_xp(cloud), to_xp(other))
     np.testing.assert_allclose(np.asarray(found), scatter(cloud, other), rtol=1e-11, atol=1e-11)
+
+
+def test_products_of_many_rows_at_once_keep_their_digits(to_xp, monkeypatch):
+    """A device takes more rows in a block than float32 can add up; here 3 of 4096 and some."""
+    seen = []
+    products = moments._products
+    monkeypatch.setattr(
+        moments, "_products", lambda block: seen.append(block.shape[0]) or products(block)
+    )
+    x = np.random.default_rng(0).normal(size=(12_500, 3)).astype(np.float32) + 1
+    found = Moments.from_rows(to_xp(x))
+    assert sum(seen) == 12_500
+    off = np.asarray(found.scatter) - scatter(x.astype(np.float64))
+    assert np.abs(off).max() < 2e-6 * len(x)
+    whole = np.asarray(products(to_xp(x)), dtype=np.float64)
+    off = whole - x.T.astype(np.float64) @ x.astype(np.float64)
+    assert np.abs(off).max() < 2e-6 * len(x)

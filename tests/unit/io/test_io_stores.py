@@ -116,7 +116,8 @@ def test_a_bucket_is_gone_on_with(bucket):
 
 KILLED = """
 import os, signal, sys
-from test_io_stores import SHIFT
+import numpy as np
+from modgap.closers.maps import AffineMap
 from modgap.io import apply_to_source, open_source
 from modgap.io.remote import RemotePath
 
@@ -131,14 +132,15 @@ def tell(rows):
 if moment == "copied":
     mark = RemotePath.fingerprint
     RemotePath.fingerprint = lambda self: die() if self.url == out + "/img_emb_1.npy" else mark(self)
-apply_to_source(SHIFT, open_source(url), out, fingerprint="f", progress=tell)
+shift = AffineMap(width=5, shift=np.arange(5.0))
+apply_to_source(shift, open_source(url), out, fingerprint="f", progress=tell)
 """
 
 
 def test_killed_twice_and_gone_on_with(bucket, tmp_path, monkeypatch):
     url, files = bucket
     out = f"{url}/out"
-    paths = os.pathsep.join([os.path.dirname(__file__), *sys.path])
+    paths = os.pathsep.join(sys.path)
     for moment, named in (("sent in part", False), ("copied", True)):
         words = [sys.executable, "-c", KILLED, moment, f"{url}/emb", out]
         run = subprocess.run(words, env={**os.environ, "PYTHONPATH": paths}, check=False)

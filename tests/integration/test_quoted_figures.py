@@ -72,6 +72,16 @@ def trained(figure: str) -> float:
     return float(np.mean(ours) - np.mean([one["balanced"]["float"][figure] for one in plain]))
 
 
+def indexed(subject: str, label: str, name: str, factor: int = 1) -> float:
+    """What a codec of a real index finds of the exact ten nearest."""
+    (line,) = (
+        one
+        for one in details(subject)["rows"]
+        if (f"{one['engine']}:{one['codec']}", one["map"]) == (label, name)
+    )
+    return (line if factor == 1 else line["rescored"][str(factor)])["recall"]["10"]
+
+
 def longer(label: str, times: int) -> float:
     return details("guides")["longer"][label][str(times)]["recall"]
 
@@ -160,6 +170,53 @@ QUOTED: list[tuple[str, str, list[Callable[[], float]]]] = [
         "docs/limits.md",
         "of the right class ({:+.3f}) and fewer pictures are named rightly ({:+.3f})",
         [lambda: trained("precision"), lambda: trained("accuracy")],
+    ),
+    (
+        "docs/guide/index_study.md",
+        "the lengths of balanced rows count: {:.3f} becomes {:.3f}",
+        [
+            lambda: indexed("engines", "usearch:i8", "none"),
+            lambda: indexed("engines", "usearch:i8", "balanced"),
+        ],
+    ),
+    (
+        "docs/guide/index_study.md",
+        "as they are, {:.3f} becomes {:.3f}",
+        [
+            lambda: indexed("engine_stores", "qdrant:binary:2", "none"),
+            lambda: indexed("engine_stores", "qdrant:binary:2", "balanced"),
+        ],
+    ),
+    (
+        "docs/guide/index_study.md",
+        "loses in LanceDB's `IVF_RQ` ({:.3f} to {:.3f})",
+        [
+            lambda: indexed("engine_stores", "lancedb:IVF_RQ", "none"),
+            lambda: indexed("engine_stores", "lancedb:IVF_RQ", "recenter"),
+        ],
+    ),
+    (
+        "docs/guide/index_study.md",
+        "finds {:.3f} of bare rows, {:.3f} after balancing",
+        [
+            lambda: indexed("engines", "faiss:RaBitQ", "none"),
+            lambda: indexed("engines", "faiss:RaBitQ", "balanced"),
+        ],
+    ),
+    (
+        "docs/guide/index_study.md",
+        "and {:.3f} with four times as many candidates rescored",
+        [lambda: indexed("engines", "faiss:RaBitQ", "balanced", 4)],
+    ),
+    (
+        "docs/guide/index_study.md",
+        "as Qdrant and LanceDB have them, {:.2f} becomes {:.2f}, and {:.2f} becomes {:.2f}",
+        [
+            lambda: indexed("engine_stores", "qdrant:scalar", "none"),
+            lambda: indexed("engine_stores", "qdrant:scalar", "balanced"),
+            lambda: indexed("engine_stores", "lancedb:IVF_SQ", "none"),
+            lambda: indexed("engine_stores", "lancedb:IVF_SQ", "balanced"),
+        ],
     ),
     (
         "docs/faq.md",

@@ -106,7 +106,7 @@ def apply_to_source(
     Files appear when they are complete: whatever stops the run leaves none half written. At any
     time a few blocks are in memory, 2 MiB each (64 MiB for Parquet). Only the process that holds the
     folder's lock gives files their names, whoever writes them. In a store a name is given by copying, which
-    it does whole or not at all; 16 MiB of a file are held to be sent; and two runs are told apart later:
+    it does whole or not at all; parts of 16 MiB are held to be sent; and two runs are told apart later:
     the one that came first stops at its next file.
     """
     folder = output_folder(out, "out")

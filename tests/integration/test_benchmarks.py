@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import json
 import math
@@ -10,12 +11,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
 
 from _subjects import SPEED, SUBJECTS  # noqa: E402
+
+from modgap.index.records import CodecRow, Effort  # noqa: E402
 
 KEYS = {
     "subject", "about", "date", "commit", "quick", "seed", "machine", "load_average", "versions",
@@ -154,3 +158,18 @@ def test_pictures_of_the_guides_are_drawn_from_the_results(tmp_path):
     for name in drawn:
         assert (tmp_path / name).read_text(encoding="utf-8").startswith("<svg")
         assert (BENCHMARKS.parent / "docs" / "guide" / name).is_file()
+
+
+def test_each_half_of_the_texts_judges_what_the_other_one_fitted():
+    stores = importlib.import_module("engine_stores")
+
+    def found(share):
+        shares = {"10": np.full(3, share)}
+        sweep = (Effort(16, np.full(3, share), share, None),)
+        return CodecRow("e", "c", "balanced", found={"1": shares}, sweep=sweep)
+
+    fitted_to_first = np.array([True, False, False])
+    one = stores._of_unseen(found(0.2), found(0.8), fitted_to_first)
+    assert one.found["1"]["10"].tolist() == [0.8, 0.2, 0.2]
+    assert one.sweep[0].shares.tolist() == [0.8, 0.2, 0.2]
+    assert one.sweep[0].seconds == pytest.approx(0.5)

@@ -26,6 +26,7 @@ from array_api_compat import (
     to_device,
 )
 
+from modgap._core.halves import widen_halves
 from modgap._core.memory import block_elements
 from modgap.errors import DataError
 
@@ -110,6 +111,8 @@ def working_float(x: Array) -> Array:
     xp = namespace(x)
     if x.dtype in (xp.float32, xp.float64):
         return x
+    if is_numpy_array(x) and x.dtype == np.float16:
+        return widen_halves(x)
     return xp.astype(x, xp.float32)
 
 

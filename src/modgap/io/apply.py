@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from modgap._core.checks import check_choice
+from modgap._core.halves import widen_halves
 from modgap._core.tasks import HERE, Engine
 from modgap.errors import DataError, FormatError, ModgapError, ShapeError
 from modgap.io._guard import file_status, shown
@@ -23,7 +24,7 @@ from modgap.io.lock import check_writer, is_writer, sole_writer
 from modgap.io.manifest import Manifest, Report, Written, combine, make_folder, new_report
 from modgap.io.remote import AnyPath, RemotePath, output_folder
 from modgap.io.source import Source
-from modgap.io.streams import counting_rows, grouped, widen_halves
+from modgap.io.streams import counting_rows, grouped
 from modgap.io.writers import (
     DEFAULT_KEY,
     WRITABLE,

@@ -11,20 +11,6 @@ def parts_of(shards, first, *, zero_rows, prepare=lambda rows, squares: rows):
     return streams.checked_parts(shards, first, "in", "queries", prepare, zero_rows=zero_rows)
 
 
-def test_halves_are_widened_as_numpy_widens_them():
-    every = np.arange(2**16, dtype=np.uint16).view(np.float16)
-    finite = every[np.isfinite(every)].reshape(-1, 4)
-    for rows in (finite, finite[::3, 1:3], finite.astype(">f2").astype(np.float16)):
-        found = streams.widen_halves(rows)
-        assert found.dtype == np.float32
-        np.testing.assert_array_equal(
-            found.view(np.uint32), rows.astype(np.float32).view(np.uint32)
-        )
-    for odd in (np.inf, -np.inf, np.nan):
-        rows = np.array([[1, odd]], dtype=np.float16)
-        np.testing.assert_array_equal(streams.widen_halves(rows), rows.astype(np.float32))
-
-
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 def test_parts_are_the_blocks_in_pieces_and_count_rows_from_the_start(
     tmp_path, monkeypatch, rng, dtype

@@ -1,7 +1,7 @@
 """A study of 100,000 x 512 over four engines: its minutes, and whether its memory stays flat.
 
-The rows are made ones, two clouds with a gap and spectra like CLIP's. Codecs without graphs, which take a
-minute and more each to build at this size. Memory is that of the process and of all that it starts, pages
+The rows are made ones, two clouds with a gap and spectra like CLIP's. Codecs without graphs: one of
+each engine takes minutes more a map. Memory is that of the process and of all that it starts, pages
 that several of them map counted once: after the first map, which has been through every codec, neither
 what is held between maps nor what a map takes at its largest must grow.
 """

@@ -75,7 +75,7 @@ def run(*, quick: bool, rounds: int | None = None) -> dict[str, Any]:
         starting = in_turns(
             rounds, warm_up=False, **{_key(k): _starting(e) for k, e in engines.items()}
         )
-        bare, floors, processor = _bare(some, rounds)
+        bare, floors, processor = _bare(some, 3 * rounds)  # a second each, and noisy
         difference = _difference(some, [e for k, e in engines.items() if k.startswith("dask")])
         plan = _checked_plan(closing, starting, small, large, rounds)
     few, many = (2, 2) if quick else (8, 32)

@@ -231,7 +231,11 @@ QUOTED: list[tuple[str, str, list[Callable[[], float]]]] = [
 ]
 
 
-@pytest.mark.parametrize(("page", "phrase", "figures"), QUOTED, ids=lambda one: str(one)[:40])
+@pytest.mark.parametrize(
+    ("page", "phrase", "figures"),
+    QUOTED,
+    ids=[f"{page}: {phrase[:40]}" for page, phrase, _ in QUOTED],
+)
 def test_a_page_quotes_what_was_measured(
     page: str, phrase: str, figures: list[Callable[[], float]]
 ) -> None:

@@ -9,6 +9,7 @@ SPEED = (
     "apply",
     "neighbors",
     "streaming",
+    "closing",
     "scaling",
     "startup",
     "evaluating",

@@ -36,7 +36,7 @@ from _plan import PLANNED
 from modgap._core.moments import Moments
 from modgap.closers.maps import AffineMap
 from modgap.decisions.metric import as_metric
-from modgap.engines import HERE, Processes, Reading, moments_of
+from modgap.engines import Processes, Reading, moments_of
 from modgap.engines.dask import DaskCluster
 from modgap.engines.fitting import ReadShards, pieces_of
 from modgap.io import apply_to_source, open_source
@@ -52,9 +52,9 @@ def run(*, quick: bool, rounds: int | None = None) -> dict[str, Any]:
     rounds = rounds or (1 if quick else 3)
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         folder = Path(name)
-        small = _shards(folder / "small", n, d, shards)
-        large = _shards(folder / "large", n, d, more)
-        some = _shards(folder / "some", n, d, mapped)
+        small = a_folder_of_shards(folder / "small", n, d, shards)
+        large = a_folder_of_shards(folder / "large", n, d, more)
+        some = a_folder_of_shards(folder / "some", n, d, mapped)
         mapping = _a_map(d)
         engines: dict[str, Any] = {f"local {w}": Processes(w) for w in counts}
         for w in counts[:1] if quick else counts:
@@ -75,12 +75,11 @@ def run(*, quick: bool, rounds: int | None = None) -> dict[str, Any]:
         starting = in_turns(
             rounds, warm_up=False, **{_key(k): _starting(e) for k, e in engines.items()}
         )
-        bare, floors, processor = _bare(some, 3 * rounds)  # a second each, and noisy
         difference = _difference(some, [e for k, e in engines.items() if k.startswith("dask")])
         plan = _checked_plan(closing, starting, small, large, rounds)
     few, many = (2, 2) if quick else (8, 32)
     memory = {k: in_fresh_process("scaling", "peak", n, d, k) for k in dict.fromkeys((few, many))}
-    seconds = {"closing": closing, "applying": applying, "starting": starting, "bare": bare}
+    seconds = {"closing": closing, "applying": applying, "starting": starting}
     rows = [
         *[
             ratio_row(
@@ -93,13 +92,6 @@ def run(*, quick: bool, rounds: int | None = None) -> dict[str, Any]:
             f"close over shards, two processes: throughput over one with {blas_threads()} threads",
             closing["threads"], closing["local_2"], ">= 1",
         ),
-        *[
-            ratio_row(
-                f"close over shards, {reading}: throughput over the lower of disk and product",
-                floors[reading], bare[reading], ">= 0.7",
-            )
-            for reading in ("queries", "gallery")
-        ],
         row("moments of a Dask cluster: largest difference from one process", difference, "<= 1e-10"),
         row(
             f"close over {many} shards instead of {few}: memory of the largest of three processes beyond",
@@ -114,7 +106,6 @@ def run(*, quick: bool, rounds: int | None = None) -> dict[str, Any]:
         "rows": rows,
         "details": {
             "seconds": seconds,
-            "processor_seconds": processor,
             "table": _table(counts, {"closing": shards * n, "applying": mapped * n}, seconds),
             "memory_mib": {str(k * n): found for k, found in memory.items()},
             "plan": {**plan, "planned": PLANNED, "merge_seconds": _merge_seconds(d)},
@@ -126,7 +117,7 @@ def _key(name: str) -> str:
     return name.replace(" ", "_")
 
 
-def _shards(folder: Path, n: int, d: int, count: int) -> Source:
+def a_folder_of_shards(folder: Path, n: int, d: int, count: int) -> Source:
     """Return a folder of float16 shards; a few stand in it many times over, by hard links."""
     folder.mkdir()
     made = min(count, 3)
@@ -163,63 +154,6 @@ def _nothing(task: int, tell: Callable[[int], None]) -> int:
 def _starting(engine: Any) -> Callable[[], Any]:
     """Return what an engine does before the first row and after the last one."""
     return lambda: list(engine.each(_nothing, [0], lambda rows: None, in_order=True))
-
-
-def _bare(
-    source: Source, rounds: int
-) -> tuple[dict[str, list[float]], dict[str, list[float]], dict[str, list[float]]]:
-    """Return seconds of reading moments here, of the slower of disk and product, and of the processors.
-
-    Products have one thread here and there; what is done beside them has others. The files are dropped
-    from the system's cache ahead of every side that reads them.
-    """
-    blocks = list(source.blocks(8192))
-    wide = {"queries": np.float32, "gallery": np.float64}
-    rows = {name: blocks[0].astype(dtype) for name, dtype in wide.items()}
-    processor: dict[str, list[float]] = {}
-
-    def product(name: str) -> None:
-        for _ in blocks:
-            np.matmul(rows[name].T, rows[name])
-
-    def counted(name: str, side: Callable[[], Any]) -> Callable[[], None]:
-        def run() -> None:
-            start = time.process_time()
-            side()
-            processor.setdefault(name, []).append(time.process_time() - start)
-
-        return run
-
-    sides: dict[str, Callable[[], Any]] = {"disk": lambda: _read(source)}
-    for reading in (QUERIES, GALLERY):
-        sides[reading.name] = lambda reading=reading: moments_of(source, reading, engine=HERE)
-        sides[f"{reading.name}_product"] = lambda name=reading.name: product(name)
-    sides = {name: counted(name, side) for name, side in sides.items()}
-    with threadpoolctl.threadpool_limits(1):
-        seconds = in_turns(rounds, before=lambda side: _forget(source), **sides)
-    floors = {
-        name: [max(pair) for pair in zip(seconds["disk"], seconds[f"{name}_product"], strict=True)]
-        for name in wide
-    }
-    # The first is the round that warms up.
-    return seconds, floors, {name: found[1:] for name, found in processor.items()}
-
-
-def _forget(source: Source) -> None:
-    """Let the system drop the files from its cache, so that they are read from the disk again."""
-    for shard in source.shards:
-        handle = os.open(shard.path, os.O_RDONLY)
-        os.fsync(handle)
-        os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
-        os.close(handle)
-
-
-def _read(source: Source) -> None:
-    buffer = bytearray(16 * 2**20)
-    for shard in source.shards:
-        with open(shard.path, "rb", buffering=0) as handle:
-            while handle.readinto(buffer):
-                pass
 
 
 def _difference(source: Source, engines: Any) -> float:
@@ -296,7 +230,7 @@ class _Watched:
 def peak(n: int, d: int, shards: int) -> dict[str, float]:
     """Return the largest size of this process and of the largest worker, in MiB, over so many shards."""
     with tempfile.TemporaryDirectory() as name:
-        source = _shards(Path(name) / "in", n, d, shards)
+        source = a_folder_of_shards(Path(name) / "in", n, d, shards)
         moments_of(source, GALLERY, engine=Processes(2))
         work, pieces = _Watched(ReadShards(GALLERY, "in")), pieces_of(source)
         sizes = Processes(2).each(work, pieces, lambda rows: None, in_order=True)

@@ -103,23 +103,26 @@ def check_cloud(
         raise ShapeError(
             f"`{name}` must have at least {max(1, min_rows)} row(s); got shape {tuple(x.shape)}"
         )
-    if finite and not _is_plain(x):  # nearly always it is, and then one pass says all
-        check_scale(check_finite(x, name), x, name)
+    if finite or not zero_rows:
+        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is looked at below
+            lengths = row_norms(working_float(x))
+        if finite:
+            check_lengths(x, lengths, name)
         if not zero_rows:
-            check_directions(x, name)
-    elif not (finite or zero_rows):
-        check_directions(x, name)
+            check_directions(x, name, lengths)
     return x
 
 
-def _is_plain(x: Array) -> bool:
-    """Whether all rows have lengths that leave nothing to look at: finite, in scale, with a direction."""
-    xp = namespace(x)
-    with np.errstate(over="ignore", invalid="ignore"):
-        lengths = row_norms(working_float(x))
-        ends = to_numpy(xp.stack([xp.min(lengths), xp.max(lengths)]))
+def check_lengths(x: Array, lengths: Array, name: str) -> None:
+    """Raise a DataError where a row is not finite, or the largest value is outside the dtype's scale.
+
+    The values are read again only where the lengths of the rows leave room for a doubt.
+    """
     low, high = scale_range(x)
-    return bool(low * math.sqrt(x.shape[-1]) <= ends[0] and ends[1] <= high)
+    longest = float(namespace(lengths).max(lengths))
+    if low * math.sqrt(x.shape[-1]) <= longest <= high or longest == 0:
+        return
+    check_scale(check_finite(x, name), x, name)
 
 
 def check_finite(x: Array, name: str) -> float:
@@ -160,10 +163,14 @@ def _name(x: Array) -> str:
     return str(x.dtype).removeprefix("torch.")
 
 
-def check_directions(x: Array, name: str) -> None:
-    """Raise a DataError that names the first row of length zero, or too short for a direction."""
-    # In float32 or wider: squares of half floats reach 0 and infinity.
-    lengths, least = row_norms(working_float(x)), scale_range(x)[0]
+def check_directions(x: Array, name: str, lengths: Array | None = None) -> None:
+    """Raise a DataError that names the first row of length zero, or too short for a direction.
+
+    `lengths` are those of the rows where they are known.
+    """
+    if lengths is None:  # in float32 or wider: squares of half floats reach 0 and infinity
+        lengths = row_norms(working_float(x))
+    least = scale_range(x)[0]
     if bool(namespace(lengths).any(lengths < least)):
         lengths = to_numpy(lengths).reshape(-1)
         short = lengths < least

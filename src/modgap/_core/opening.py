@@ -18,15 +18,14 @@ from modgap._core.arrays import (
 from modgap._core.checks import (
     check_cloud,
     check_directions,
-    check_finite,
+    check_lengths,
     check_same_width,
-    check_scale,
 )
 from modgap._core.clouds import Cloud
 from modgap._core.moments import Moments
 from modgap.errors import ShapeError
 
-__all__ = ["check_lengths", "open_cloud", "open_clouds", "open_pairs", "row_lengths"]
+__all__ = ["open_cloud", "open_clouds", "open_pairs", "row_lengths"]
 
 
 def open_cloud(
@@ -138,15 +137,3 @@ def row_lengths(x: Array) -> Array:
         for rows in block_slices(x.shape[0], x.shape[1]):
             found.append(row_norms(as_float64(x[rows, :])))
     return found[0] if len(found) == 1 else namespace(x).concat(found)
-
-
-def check_lengths(x: Array, lengths: Array, name: str) -> None:
-    """Raise a DataError where a row is not finite, or the largest value is outside the dtype's scale.
-
-    The values are read again only where the lengths leave room for a doubt.
-    """
-    low, high = scale_range(x)
-    longest = float(namespace(lengths).max(lengths))
-    if low * math.sqrt(x.shape[1]) <= longest <= high or longest == 0:
-        return
-    check_scale(check_finite(x, name), x, name)

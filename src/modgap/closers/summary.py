@@ -193,14 +193,12 @@ def _mean(rows: Array) -> np.ndarray:
 @halving
 def side_of_rows(rows: Array, axes: np.ndarray, mean: np.ndarray) -> SideSummary:
     """Return the summary of rows as the metric sees them, of which the mean is known."""
-    xp = namespace(rows)
+    xp, like = namespace(rows), as_float64(rows[:1, :])
+    origin, directions = asarray_like(mean, like), asarray_like(axes, like)
     within, variance = np.zeros((axes.shape[1],) * 2), 0.0
-    constants = None
     for part in block_slices(*rows.shape):
-        block = as_float64(rows[part, :])
-        constants = constants or (asarray_like(mean, block), asarray_like(axes, block))
-        away = block - constants[0]
-        along = xp.matmul(away, constants[1])
+        away = as_float64(rows[part, :]) - origin
+        along = xp.matmul(away, directions)
         within += to_numpy(xp.matmul(along.T, along))
         variance += float(xp.sum(away * away))
     count = int(rows.shape[0])

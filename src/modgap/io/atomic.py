@@ -48,17 +48,11 @@ def unpublished(target: Path) -> Iterator[Path]:
         As `atomic_path`.
     """
     check_target(target)
-    name = f".{target.name}.{secrets.token_hex(4)}.tmp{target.suffix}"
-    temporary = target.parent / name
-    try:  # made in here, so that an interruption at any point finds it removed
-        with naming(target):
-            os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
-            yield temporary
-            _give_usual_mode(temporary)
-    except BaseException:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise
+    temporary = target.parent / _hidden(target)
+    with _gone_on_failure(temporary), naming(target):
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+        yield temporary
+        _give_usual_mode(temporary)
 
 
 @contextmanager
@@ -70,10 +64,21 @@ def uploading(target: RemotePath) -> Iterator[RemotePath]:
     FormatError
         The store cannot be written.
     """
-    temporary = target.parent / f".{target.name}.{secrets.token_hex(4)}.tmp{target.suffix}"
+    temporary = target.parent / _hidden(target)
+    with _gone_on_failure(temporary), naming(target):
+        yield temporary
+
+
+def _hidden(target: AnyPath) -> str:
+    """Return a name for what is not complete yet, by which a later run knows it."""
+    return f".{target.name}.{secrets.token_hex(4)}.tmp{target.suffix}"
+
+
+@contextmanager
+def _gone_on_failure(temporary: AnyPath) -> Iterator[None]:
+    """Remove a file where anything goes wrong, an interruption too, from before it is made."""
     try:
-        with naming(target):
-            yield temporary
+        yield
     except BaseException:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)

@@ -11,9 +11,9 @@ from typing import Literal
 import numpy as np
 
 from modgap._core.arrays import Array, dtype_eps, namespace, scale_range, to_numpy
+from modgap._core.checks import check_lengths
 from modgap._core.clouds import Cloud
 from modgap._core.copies import first_copies, in_both, row_keys
-from modgap._core.opening import check_lengths
 from modgap.decisions.metric import Metric
 from modgap.errors import DataError
 from modgap.measures.relations import (
